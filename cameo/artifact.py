@@ -1,0 +1,39 @@
+"""A file or folder with its hash: what stages read and write, and what bundles list."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file (or a folder, for engines of several files) that a stage read or wrote."""
+
+    path: Path
+    format: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, format: str = "") -> Artifact:
+        """The artifact at `path`, hashed now; `format` defaults to the file's suffix."""
+        return cls(path, format or path.suffix.lstrip("."), sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, or of a folder: the hash over its sorted relative names and their hashes."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for member in sorted(p for p in path.rglob("*") if p.is_file()):
+        whole.update(f"{member.relative_to(path).as_posix()}\0{sha256_of(member)}\n".encode())
+    return whole.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size

@@ -1,0 +1,50 @@
+"""Every error that Cameo raises on purpose.
+
+    CameoError                 caught by the command lines: one sentence, exit code 1
+    ├── PhotoError             a photo that cannot be read, or is larger than the limit
+    ├── CheckpointError        weights that are missing, damaged, dangerous or of another network
+    ├── BundleError            a bundle that is missing, incomplete, changed or too new
+    ├── EngineError            an engine that cannot be built or run
+    │   └── EngineUnavailable  ... because this machine lacks a package, a driver or a device
+    ├── StageError             a stage of a build that failed or was killed
+    ├── OutputError            a result that could not be written (disk full, no permission)
+    └── GateError              a measurement beyond its limit
+
+A message says what happened, what was expected and what was found, and how to fix it, in one sentence.
+"""
+
+
+class CameoError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class PhotoError(CameoError):
+    """A photo cannot be read, or is larger than the limit."""
+
+
+class CheckpointError(CameoError):
+    """Weights are missing, damaged, dangerous or belong to another network."""
+
+
+class BundleError(CameoError):
+    """A bundle is missing, incomplete, changed since it was built, or newer than this runtime."""
+
+
+class EngineError(CameoError):
+    """An engine cannot be built or run."""
+
+
+class EngineUnavailable(EngineError):
+    """An engine needs a package, a driver or a device that this machine lacks."""
+
+
+class StageError(CameoError):
+    """A stage of a build failed or was killed."""
+
+
+class OutputError(CameoError):
+    """A result could not be written."""
+
+
+class GateError(CameoError):
+    """A measurement is beyond its limit."""

@@ -1,0 +1,33 @@
+"""A network loaded on a device: the one seam between flows and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor = NDArray[np.generic]
+
+
+class Session(Protocol):
+    """What every backend returns. Feeds and results are keyed by the names in the network's `TensorSpec`s.
+
+    Sessions are not safe to share between threads unless a backend says otherwise.
+    """
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return every output of the network for one batch, as arrays that the caller owns."""
+        ...
+
+    def close(self) -> None:
+        """Free the device memory; calling it twice does no harm."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

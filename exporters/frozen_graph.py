@@ -1,0 +1,177 @@
+"""Reads frozen TensorFlow 1 graphs without running them, and converts them to ONNX.
+
+A frozen graph is a program: TensorFlow will open files or call into Python if a node says so. So every op is checked
+against a list of pure computations before the graph is imported anywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cameo.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+"""ONNX opset of every exported graph: new enough for all engines, old enough for each of their parsers."""
+
+_MAX_BYTES = 2**31 - 1  # protobuf's own limit for one message
+
+COMPUTATIONS = frozenset(
+    """
+    Abs Add AddN AddV2 All Any ArgMax ArgMin Assert AvgPool BatchMatMul BatchMatMulV2 BatchToSpaceND BiasAdd
+    BroadcastTo Cast Ceil CheckNumerics ClipByValue Concat ConcatV2 Const Conv2D Conv2DBackpropInput Cos CropAndResize
+    DepthToSpace DepthwiseConv2dNative Div DivNoNan Elu Enter Equal Erf Exit Exp ExpandDims Fill Floor FloorDiv
+    FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity
+    IdentityN LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr LoopCond MatMul Max MaxPool Maximum
+    Mean Merge Min Minimum MirrorPad Mul Neg NextIteration NoOp NonMaxSuppressionV2 NonMaxSuppressionV3
+    NonMaxSuppressionV4 NonMaxSuppressionV5 NotEqual OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault
+    Pow PreventGradient Prod Range Rank RealDiv Reciprocal Relu Relu6 Reshape ResizeBilinear ResizeNearestNeighbor
+    ReverseV2 Round Rsqrt ScatterNd Select SelectV2 Selu Shape ShapeN Sigmoid Sign Sin Size Slice Softmax Softplus
+    SpaceToBatchND SpaceToDepth Split SplitV Sqrt Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum
+    Switch Tan Tanh TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3
+    TensorArraySplitV3 TensorArrayV3 TensorArrayWriteV3 Tile TopK TopKV2 Transpose TruncateDiv TruncateMod Unpack
+    Where ZerosLike
+    """.split()
+)
+"""Ops that only compute: none opens a file, a socket or an interpreter, draws random numbers or keeps state."""
+
+
+def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
+    """Return the `GraphDef` at `path`, holding the nodes `needed` and nothing but computations.
+
+    Raises:
+        CheckpointError: the file is missing, empty, damaged, a SavedModel, of another network, or could do more than
+            compute.
+    """
+    data = _read_bytes(path, network)
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(data)
+    except DecodeError:
+        raise CheckpointError(
+            f"{path} is not a frozen TensorFlow graph, or was cut off while it was copied ({len(data):,} bytes): "
+            f"{network} needs the .pb as its authors publish it; download it again"
+        ) from None
+    _check_ops(graph, path)
+    _check_nodes(graph, path, network, needed)
+    return graph
+
+
+def _read_bytes(path: Path, network: str) -> bytes:
+    if path.is_dir():
+        kind = "a SavedModel folder" if (path / "saved_model.pb").exists() else "a folder"
+        raise CheckpointError(f"{path} is {kind}: {network} needs the single frozen graph file (.pb) of its authors")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}: {network} needs its frozen graph (.pb); check --weights")
+    size = path.stat().st_size
+    if size == 0:
+        raise CheckpointError(f"{path} is empty: {network} needs its frozen graph (.pb); download it again")
+    if size > _MAX_BYTES:
+        raise CheckpointError(f"{path} has {size:,} bytes, a frozen graph has at most {_MAX_BYTES:,}: check --weights")
+    return path.read_bytes()
+
+
+def _check_ops(graph: Any, path: Path) -> None:
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    refused = sorted({node.op for node in nodes} - COMPUTATIONS)
+    if refused:
+        example = next(node for node in nodes if node.op == refused[0])
+        raise CheckpointError(
+            f"{path} holds ops that do more than compute, or that Cameo does not know ({', '.join(refused[:5])}; "
+            f"node '{example.name}'): nothing of it was run; use the graph that the model's authors publish"
+        )
+
+
+def _check_nodes(graph: Any, path: Path, network: str, needed: tuple[str, ...]) -> None:
+    names = {node.name for node in graph.node}
+    missing = [name for name in needed if name not in names]
+    if missing:
+        ends = [node.name for node in graph.node if node.op == "Placeholder"]
+        raise CheckpointError(
+            f"{path} is not a {network} graph: expected the nodes {', '.join(needed)}, but {', '.join(missing)} "
+            f"is not among its {len(names)} nodes (its inputs: {', '.join(ends) or 'none'}); check which file it is"
+        )
+    for node in graph.node:
+        for source in node.input:
+            if node_name(source) not in names:
+                raise CheckpointError(
+                    f"{path} is incomplete: its node '{node.name}' reads '{node_name(source)}', which is not there; "
+                    "download it again"
+                )
+
+
+def node_name(tensor: str) -> str:
+    """The node of a GraphDef input ("a", "a:1" and "^a" are all "a")."""
+    return tensor.lstrip("^").split(":")[0]
+
+
+def freeze_flag(graph: Any, flag: str) -> Any:
+    """Return a copy of `graph` with the boolean placeholder `flag` False and every branch on it resolved.
+
+    `tf.cond` is a Switch at each entry and a Merge at each exit: with a False predicate a Switch passes its data on
+    output 0 and is dead on output 1; a node with a dead input is dead; a Merge passes the input that is alive.
+    """
+    import tensorflow as tf
+
+    nodes = {node.name: node for node in graph.node}
+    false_nodes = {flag}
+    for node in graph.node:  # frozen graphs are in topological order but for loops
+        if node.op == "Identity" and node_name(node.input[0]) in false_nodes:
+            false_nodes.add(node.name)
+    dead: set[str] = set()
+    forward: dict[str, str] = {}
+    for node in graph.node:
+        inputs = [forward.get(source, source) for source in node.input]
+        if node.op == "Switch" and node_name(node.input[1]) in false_nodes:
+            forward[node.name] = forward[f"{node.name}:0"] = inputs[0]
+            dead.add(f"{node.name}:1")
+        elif node.op == "Merge":
+            alive = [source for source in inputs if source not in dead]
+            if len(alive) == 1:
+                forward[node.name] = forward[f"{node.name}:0"] = alive[0]
+        elif any(source.lstrip("^") in dead for source in node.input):
+            dead.update((node.name, f"{node.name}:0"))
+    resolved = tf.compat.v1.GraphDef(versions=graph.versions)
+    for name, node in nodes.items():
+        if name in forward or name in dead or name == flag:
+            continue
+        kept = resolved.node.add()
+        kept.CopyFrom(node)
+        del kept.input[:]
+        kept.input.extend(forward.get(source, source) for source in node.input if not source.startswith("^"))
+    return resolved
+
+
+def to_onnx(graph: Any, image: str, outputs: list[str], shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+    """Convert `graph` to ONNX, with the placeholder `image` of NHWC `shape` (-1: dynamic) as NCHW input.
+
+    Outputs of rank 4 become NCHW as well.
+    """
+    import tensorflow as tf
+    from tf2onnx import optimizer, tfonnx
+
+    tensors = [name if ":" in name else f"{name}:0" for name in outputs]
+    placeholder = next(node for node in graph.node if node.name == image).attr["shape"].shape
+    placeholder.Clear()
+    for size in shape:
+        placeholder.dim.add(size=size)
+    part = tf.compat.v1.graph_util.extract_sub_graph(graph, [node_name(name) for name in tensors])
+    with tf.Graph().as_default() as tf_graph:
+        tf.import_graph_def(part, name="")
+        pictures = [name for name in tensors if tf_graph.get_tensor_by_name(name).shape.rank == 4]
+        with tf.compat.v1.Session(graph=tf_graph):
+            converted = tfonnx.process_tf_graph(
+                tf_graph,
+                opset=OPSET,
+                input_names=[f"{image}:0"],
+                output_names=tensors,
+                inputs_as_nchw=[f"{image}:0"],
+                outputs_as_nchw=pictures,
+            )
+    return optimizer.optimize_graph(converted).make_model(image)

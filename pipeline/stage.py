@@ -1,0 +1,25 @@
+"""The one shape that exporters, passes and engine builders share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """A frozen dataclass whose fields are its configuration, its log line and its cache key.
+
+    name     what logs and folders call it ("export-dctnet", "simplify-graph", "build-openvino")
+    output   file name of its result inside its own folder ("model.onnx"; a folder for engines of several files)
+    tools    distributions whose versions are part of the cache key ("onnx", "tf2onnx")
+    """
+
+    name: ClassVar[str]
+    output: ClassVar[str]
+    tools: ClassVar[tuple[str, ...]]
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write `out` from `source` and return what is worth recording (JSON values: node counts, planned bytes)."""
+        ...

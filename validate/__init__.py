@@ -1,0 +1,1 @@
+"""Engine against original: fidelity, memory, latency, report."""
