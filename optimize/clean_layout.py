@@ -25,6 +25,7 @@ ELEMENTWISE = frozenset(
     "Abs Add Cast Ceil Clip Div Elu Erf Exp Floor HardSigmoid Identity LeakyRelu Log Max Min Mul Neg Pow Relu Round "
     "Selu Sigmoid Sqrt Sub Tanh".split()
 )
+REDUCTIONS = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})
 AXIS_ATTRIBUTE = frozenset({"Concat", "Split", "Softmax"})
 
 
@@ -41,7 +42,7 @@ class CleanLayout(GraphPass):
         graph_model = ir.from_proto(model)
         graph = graph_model.graph
         changed = False
-        while any(_merge(graph, node) or _sink(graph, node) for node in list(graph) if node.graph is graph):
+        while any(_merge(graph, node) or _sink(graph, node) or _reduce(graph, node) for node in list(graph) if node.graph is graph):
             changed = True
             drop_unused(graph_model)
         if not changed:
@@ -102,6 +103,28 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
     graph.insert_before(node, [below, *turns])
     for old, turn in zip(node.outputs, turns, strict=True):
         replace(old, turn.outputs[0])
+    return True
+
+
+def _reduce(graph: ir.Graph, node: ir.Node) -> bool:
+    """reduce(transpose(x), axes) -> reduce(x, other axes), when what is left stays in order."""
+    import onnx_ir as ir
+
+    perm = _perm(node.inputs[0]) if node.op_type in REDUCTIONS and node.inputs else None
+    axes = constant(node.inputs[1]) if perm is not None and len(node.inputs) > 1 else None
+    keeps = "keepdims" not in node.attributes or node.attributes["keepdims"].as_int() == 1
+    if perm is None or axes is None or keeps:
+        return False
+    reduced = {int(axis) % len(perm) for axis in axes}
+    left = [perm[axis] for axis in range(len(perm)) if axis not in reduced]
+    if left != sorted(left):
+        return False
+    name = f"{node.outputs[0].name}/axes"
+    value = np.array(sorted(perm[axis] for axis in reduced), np.int64)
+    initializer = ir.val(name, const_value=ir.tensor(value, name=name))
+    graph.register_initializer(initializer)
+    node.replace_input_with(0, node.inputs[0].producer().inputs[0])  # type: ignore[union-attr]
+    node.replace_input_with(1, initializer)
     return True
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number about one subject ("dctnet-head/openvino-bf16")."""
+    """One number about one subject ("dctnet-head/openvino-bf16").
+
+    `metric` may carry what it is about after a slash ("max_difference/boxes", "planned_mib/up-to-1024").
+    """
 
     subject: str
     metric: str
@@ -18,9 +22,47 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit on a metric, for the subjects whose engine and precision match ("" matches any)."""
+    """A limit on a metric, for the subjects whose engine, precision and network match ("" matches any)."""
 
     metric: str
     limit: float
     engine: str = ""
     precision: str = ""
+    network: str = ""
+
+    def covers(self, network: str, engine: str, precision: str) -> bool:
+        """Whether this gate is about that engine."""
+        asked_and_got = ((self.network, network), (self.engine, engine), (self.precision, precision))
+        return all(asked in ("", got) for asked, got in asked_and_got)
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.network or 'every network'}/{self.engine or '*'}-{self.precision or '*'}"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One measurement held against one limit."""
+
+    measurement: Measurement
+    limit: float
+    passed: bool
+
+    def __str__(self) -> str:
+        found = self.measurement
+        bound = "at least" if found.higher_is_better else "at most"
+        unit = f" {found.unit}" if found.unit else ""
+        return f"{found.metric} of {found.subject} is {found.value:.6g}{unit}, expected {bound} {self.limit:g}{unit}"
+
+
+def hold(gate: Gate, measurements: Iterable[Measurement]) -> list[GateResult]:
+    """The verdict of `gate` on every measurement of its metric; a value that is not a number never passes."""
+    return [
+        GateResult(m, gate.limit, m.value >= gate.limit if m.higher_is_better else m.value <= gate.limit)
+        for m in measurements
+        if m.metric == gate.metric
+    ]
+
+
+def find(measurements: Sequence[Measurement], metric: str) -> float | None:
+    """The value of `metric`, or None where it was not measured."""
+    return next((m.value for m in measurements if m.metric == metric), None)

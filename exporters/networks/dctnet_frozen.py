@@ -3,10 +3,12 @@
 The graph has the operations, names and topology of the published files (232 nodes), so whatever reads it reads theirs:
 `input_image` float32 `(H, W, 3)` BGR in [0, 255] → `output_image` uint8 `(H, W, 3)` BGR in [0, 254]. Each weight is a
 constant `generator/<layer>/weights` behind an identity `.../read`, which is what freezing leaves of a variable.
+
+Source: DCT-Net (Men et al., SIGGRAPH 2022), the published frozen graphs cartoon_h.pb and cartoon_bg.pb.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +24,49 @@ Variables = Mapping[str, NDArray[np.float32]]
 
 INPUT, OUTPUT, SCOPE = "input_image", "output_image", "generator"
 BLOCKS = tuple(f"block_{i}" for i in range(4))
-GUIDED_FILTER_EPS = 1e-2
+# Kernel size, input and output channels of every layer, as published.
+LAYERS = {
+    "Conv": (7, 3, 32),
+    "Conv_1": (3, 32, 32),
+    "Conv_2": (3, 32, 64),
+    "Conv_3": (3, 64, 64),
+    "Conv_4": (3, 64, 128),
+    **{f"{block}/{conv}": (3, 128, 128) for block in BLOCKS for conv in ("conv1", "conv2")},
+    "Conv_5": (3, 128, 64),
+    "Conv_6": (3, 64, 64),
+    "Conv_7": (3, 64, 32),
+    "Conv_8": (3, 32, 32),
+    "Conv_9": (7, 32, 3),
+}
+DOWNSAMPLING = ("Conv_1", "Conv_3")  # stride 2
 LEAKY_SLOPE = 0.2
-CLIP = 0.999999
+GUIDED_FILTER_EPS = 1e-2
+CLIP = 0.999999  # keeps (1 + 1) * 127.5 below 255
+
+
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """Shapes of the 36 variables of the published graphs by name: kernels HWIO, biases `(O,)`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (size, inputs, outputs) in LAYERS.items():
+        shapes[f"{SCOPE}/{layer}/weights"] = (size, size, inputs, outputs)
+        shapes[f"{SCOPE}/{layer}/biases"] = (outputs,)
+    return shapes
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises CheckpointError unless the names are those of the generator's 36 variables."""
+    missing, unknown = set(published_shapes()) - set(names), set(names) - set(published_shapes())
+    if missing or unknown:
+        raise CheckpointError(
+            "These are not the weights of a DCT-Net generator, which has 36 variables: "
+            f"{len(missing)} are missing {sorted(missing)[:2]} and {len(unknown)} are unknown {sorted(unknown)[:2]}; "
+            "give a frozen graph such as cartoon_h.pb."
+        )
 
 
 def write_frozen_graph(variables: Variables, path: Path) -> Path:
     """The path, which now holds the frozen graph with these variables (moved into place when it is whole)."""
-    import tensorflow as tf
-
     graph_def = build_graph(variables).as_graph_def()
-    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, [OUTPUT])  # drops nodes that nothing reads
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(graph_def.SerializeToString(deterministic=True))
@@ -44,7 +78,11 @@ def write_frozen_graph(variables: Variables, path: Path) -> Path:
 
 
 def read_variables(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The variables in a frozen graph, by name: kernels float32 HWIO, biases float32 `(O,)`."""
+    """The variables in a frozen graph, by name: kernels float32 HWIO, biases float32 `(O,)`.
+
+    Raises:
+        CheckpointError: the file is no frozen graph, or one of another network.
+    """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
@@ -52,18 +90,25 @@ def read_variables(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         graph_def.ParseFromString(path.read_bytes())
     except (OSError, DecodeError) as error:
-        raise CheckpointError(f"Cannot read {path} as a frozen TensorFlow graph: {error}; download it again.") from error
-    return {
+        raise CheckpointError(f"Cannot read {path} as a frozen graph: {error}; download it again.") from error
+    variables = {
         node.name: tf.make_ndarray(node.attr["value"].tensor)
         for node in graph_def.node
         if node.op == "Const" and node.name.endswith(("/weights", "/biases"))
     }
+    check_names(variables)
+    return variables
 
 
 def build_graph(variables: Variables) -> "tensorflow.Graph":
-    """The generator as a TensorFlow graph with its weights as constants."""
+    """The generator as a TensorFlow graph with its weights as constants.
+
+    Raises:
+        CheckpointError: the variables are not those of this network.
+    """
     import tensorflow as tf
 
+    check_names(variables)
     graph = tf.Graph()
     with graph.as_default():
         image = tf.compat.v1.placeholder(tf.float32, [None, None, 3], name=INPUT)
@@ -76,36 +121,31 @@ def build_graph(variables: Variables) -> "tensorflow.Graph":
     return graph
 
 
-def _unet(x: Any, variables: Variables) -> Any:
-    def layer(name: str, x: Any, stride: int = 1, linear: bool = False) -> Any:
-        y = _convolution(name, x, variables, stride)
-        return y if linear else _leaky_relu(y)
+def _unet(guide: Any, variables: Variables) -> Any:
+    import tensorflow as tf
 
-    x0 = layer("Conv", x)
-    x1 = layer("Conv_2", layer("Conv_1", x0, stride=2))
-    y = layer("Conv_4", layer("Conv_3", x1, stride=2))
+    def activated(name: str, x: Any) -> Any:
+        return _leaky_relu(_convolution(name, x, variables))
+
+    x0 = activated("Conv", guide)
+    x1 = activated("Conv_2", activated("Conv_1", x0))
+    y = activated("Conv_4", activated("Conv_3", x1))
     for block in BLOCKS:
-        y = _residual_block(block, y, variables)
-    y = layer("Conv_5", y)
-    y = layer("Conv_7", layer("Conv_6", _upsample(y) + x1))
-    y = layer("Conv_8", _upsample(y) + x0)
-    return layer("Conv_9", y, linear=True)
+        with tf.name_scope(block):
+            y = _convolution(f"{block}/conv2", activated(f"{block}/conv1", y), variables) + y
+    y = activated("Conv_5", y)
+    y = activated("Conv_7", activated("Conv_6", _upsample(y) + x1))
+    y = activated("Conv_8", _upsample(y) + x0)
+    return _convolution("Conv_9", y, variables)
 
 
-def _residual_block(block: str, x: Any, variables: Variables) -> Any:
+def _convolution(name: str, x: Any, variables: Variables) -> Any:
     import tensorflow as tf
 
-    with tf.name_scope(block):
-        y = _leaky_relu(_convolution(f"{block}/conv1", x, variables))
-        return _convolution(f"{block}/conv2", y, variables) + x
-
-
-def _convolution(name: str, x: Any, variables: Variables, stride: int = 1) -> Any:
-    import tensorflow as tf
-
-    prefix = f"{SCOPE}/{name}"
-    with tf.name_scope(f"{prefix}/"):  # the slash makes the name absolute
-        weights, biases = (_frozen_variable(f"{prefix}/{kind}", variables) for kind in ("weights", "biases"))
+    stride = 2 if name in DOWNSAMPLING else 1
+    with tf.name_scope(f"{SCOPE}/{name}/"):  # the last slash makes the scope absolute
+        weights = _frozen_variable(f"{SCOPE}/{name}/weights", variables)
+        biases = _frozen_variable(f"{SCOPE}/{name}/biases", variables)
         y = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding="SAME", name="Conv2D")
         return tf.nn.bias_add(y, biases, name="BiasAdd")
 
@@ -113,9 +153,7 @@ def _convolution(name: str, x: Any, variables: Variables, stride: int = 1) -> An
 def _frozen_variable(name: str, variables: Variables) -> Any:
     import tensorflow as tf
 
-    if name not in variables:
-        raise CheckpointError(f"The DCT-Net generator needs the variable {name}, which is missing: give all 36.")
-    constant = tf.constant(variables[name], tf.float32, name=name.rpartition("/")[2])
+    constant = tf.constant(variables[name], tf.float32, name=f"{name}/")
     with constant.graph.colocate_with(constant.op):
         return tf.identity(constant, name=f"{name}/read/")
 
@@ -149,5 +187,6 @@ def _guided_filter(guide: Any, target: Any) -> Any:
 def _box(x: Any, channels: int = 3) -> Any:
     import tensorflow as tf
 
-    mean = np.full((3, 3, channels, 1), 1 / 9, np.float32)
-    return tf.compat.v1.nn.depthwise_conv2d(x, mean, strides=[1, 1, 1, 1], padding="SAME")
+    with tf.name_scope("depthwise") as scope:
+        mean = tf.constant(np.full((3, 3, channels, 1), 1 / 9, np.float32), name="filter_in")
+        return tf.raw_ops.DepthwiseConv2dNative(input=x, filter=mean, strides=[1, 1, 1, 1], padding="SAME", name=scope)

@@ -1,0 +1,52 @@
+# `make demo` and `make test` need nothing but Python 3.11 and make: both set up .venv first.
+PYTHON  ?= python3.11
+MODEL   ?= dctnet
+WEIGHTS ?= demo
+ENGINES ?=
+GPU     ?=
+OUT     ?= build/$(MODEL)
+PHOTOS  ?=
+
+BIN  := .venv/bin
+VENV := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test engines validate report bench style quality clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV): pyproject.toml constraints.txt
+	@echo "setting up .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
+		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,dev]' || \
+		{ echo "error: .venv could not be set up, see pip's message above"; exit 1; }
+	@touch $@
+
+demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
+	@$(BIN)/python -m demo
+
+test: $(VENV) ## run the tests
+	@$(BIN)/python -m pytest
+
+engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [OUT=build/dctnet]
+	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)'
+
+validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=folder]
+	@$(BIN)/python -m pipeline validate $(OUT) $(if $(PHOTOS),--photos $(PHOTOS))
+
+report: validate ## the same, and say where the report is
+	@echo "open $(OUT)/report.html"
+
+bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
+	@$(BIN)/python -m validate.bench
+
+style: $(VENV) ## format and fix
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+quality: $(VENV) ## check style and types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+clean: ## remove what was built
+	rm -rf build

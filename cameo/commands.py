@@ -1,0 +1,142 @@
+"""The `cameo` command: run, info, plan, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cameo import __version__
+from cameo.errors import CameoError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; our own errors become one sentence and exit code 1 (usage: 2)."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        code: int = parsed.command(parsed)
+    except CameoError as error:
+        if parsed.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cameo", description="Serve portrait models from lean engines.")
+    parser.add_argument("--version", action="version", version=f"cameo {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", parents=[common], help="photo in, photo out")
+    run.set_defaults(command=_run)
+    run.add_argument("bundle", type=Path, help="a bundle's folder")
+    run.add_argument("photos", type=Path, nargs="+", help="photos (JPEG, PNG, WebP, TIFF, ...)")
+    run.add_argument("-o", "--out", type=Path, required=True, help="the picture to write; a folder for several photos")
+    run.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
+    run.add_argument("--precision", default="", help="precision to use (fp32, bf16)")
+    run.add_argument("--device", default="", help="cpu or cuda (default: the engine's own choice)")
+    run.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    run.add_argument("--size", type=_size, default=None, help="short side to work at, or 'full' (default: the model's)")
+
+    info = commands.add_parser("info", parents=[common], help="what a bundle holds")
+    info.set_defaults(command=_info)
+    info.add_argument("bundle", type=Path)
+
+    plan = commands.add_parser("plan", parents=[common], help="will it fit, and how large a batch does")
+    plan.set_defaults(command=_plan)
+    plan.add_argument("bundle", type=Path)
+    memory = plan.add_mutually_exclusive_group(required=True)
+    memory.add_argument("--gpu", default="", help="a GPU by name (rtx3060)")
+    memory.add_argument("--vram", type=int, default=0, help="GPU memory in MiB")
+    plan.add_argument("--size", type=int, default=1024, help="side of the square photo in pixels (default: 1024)")
+    plan.add_argument("--batch", type=int, default=1, help="photos at once (default: 1)")
+
+    doctor = commands.add_parser("doctor", parents=[common], help="which engines can run here, and why others cannot")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _size(text: str) -> int | str:
+    if text == "full":
+        return text
+    if not text.isdigit() or int(text) < 16:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither 'full' nor a number of pixels of 16 or more")
+    return int(text)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from cameo.images import check_writable, read_photo, write_image
+    from cameo.loading import load
+
+    outputs = _outputs(parsed.photos, parsed.out)
+    for output in outputs:
+        check_writable(output)
+    flow = {} if parsed.size is None else {"size": None if parsed.size == "full" else parsed.size}
+    with load(
+        parsed.bundle,
+        engine=parsed.engine,
+        precision=parsed.precision,
+        device=parsed.device,
+        threads=parsed.threads,
+        **flow,
+    ) as model:
+        print(model.describe())
+        for photo, output in zip(parsed.photos, outputs, strict=True):
+            pixels = read_photo(photo)
+            started = time.perf_counter()
+            result = model.flow(pixels)
+            write_image(output, result)
+            print(f"{photo} -> {output} ({model.flow.summary()}, {time.perf_counter() - started:.2f} s)")
+    return 0
+
+
+def _outputs(photos: Sequence[Path], out: Path) -> list[Path]:
+    if len(photos) == 1 and not out.is_dir():
+        return [out]
+    names = [photo.with_suffix(".png").name for photo in photos]
+    if len(set(names)) != len(names):
+        raise CameoError("two photos have the same name: give them different names, or run them one by one")
+    out.mkdir(parents=True, exist_ok=True)
+    return [out / name for name in names]
+
+
+def _info(parsed: argparse.Namespace) -> int:
+    from cameo.bundle import Bundle
+
+    bundle = Bundle(parsed.bundle)
+    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {bundle.manifest.provenance['cameo']}")
+    for network in bundle.networks.values():
+        print(f"\n{network.name}  from {network.source['file']} (sha256 {network.source['sha256'][:12]}...)")
+        for direction, specs in (("in ", network.inputs), ("out", network.outputs)):
+            for spec in specs:
+                print(f"  {direction} {spec}")
+        for entry in network.engines:
+            targets = f"  for {', '.join(entry.targets)}" if entry.targets else ""
+            print(f"  {entry.engine:14}{entry.precision:6}{entry.file.bytes / 2**20:7.1f} MiB{targets}")
+    return 0
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    from cameo.bundle import Bundle
+    from cameo.plan import plan_text
+
+    print(plan_text(Bundle(parsed.bundle), parsed.gpu, parsed.vram, parsed.size, parsed.batch))
+    return 0
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from cameo.doctor import doctor_text
+
+    print(doctor_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

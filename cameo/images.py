@@ -1,0 +1,239 @@
+"""Photos in, images out: every photo becomes uint8 RGB, upright, on white; every image is written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cameo.errors import OutputError, PhotoError
+
+Photo = str | Path | bytes | Image.Image | NDArray[Any]
+Pixels = NDArray[np.uint8]
+
+# A 100-megapixel medium-format sensor gives 11648 x 8736: 102 million.
+MAX_PIXELS: Final = 120_000_000
+FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+# 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.
+_ENCODER: Final[dict[str, dict[str, int]]] = {
+    "PNG": {"compress_level": 4},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+}
+
+_ORIENTATION_TAG: Final = 0x0112  # EXIF 2.3, table 4
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Warning filters belong to the whole process: two threads that change them must not restore each other's.
+_WARNINGS_LOCK: Final = threading.Lock()
+
+
+def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The photo, uint8 `(H, W, 3)` RGB, turned upright by its EXIF tag, transparency composited on white.
+
+    `source` is a path, the bytes of a file, a PIL image, or an array: uint8 or uint16, `(H, W)` or `(H, W, C)` with 1
+    (grey), 3 (RGB) or 4 (RGBA) channels. The size is checked before a file is decoded.
+
+    Raises:
+        PhotoError: the photo is missing, damaged, empty, of an unknown format or larger than `max_pixels`.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "The PIL image", max_pixels)
+    if isinstance(source, bytes):
+        return _from_bytes(source, "The photo", max_pixels)
+    return _from_bytes(_read_bytes(source), str(source), max_pixels)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise PhotoError(f"{path} does not exist, expected a photo: check the path.") from None
+    except IsADirectoryError:
+        raise PhotoError(f"{path} is a folder, expected a photo: give the path of a file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{path} cannot be read ({reason}): check the path and its permissions.") from error
+
+
+def _from_bytes(content: bytes, what: str, max_pixels: int) -> Pixels:
+    if not content:
+        raise PhotoError(f"{what} is empty (0 bytes), expected a photo: copy or download it again.")
+    try:
+        with _quiet(), Image.open(io.BytesIO(content)) as image:
+            return _from_pil(image, what, max_pixels, quiet=True)
+    except UnidentifiedImageError:
+        raise PhotoError(
+            f"{what} is not an image that can be read, expected JPEG, PNG, WebP, TIFF, BMP or GIF: convert it to JPEG or PNG."
+        ) from None
+    except Image.DecompressionBombError as error:  # beyond twice PIL's own limit, raised from the header
+        raise PhotoError(f"{what} is too large ({error}), expected at most {max_pixels:,} pixels: shrink it.") from None
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damage
+        raise PhotoError(f"{what} is damaged ({error}), expected a whole image: copy or download it again.") from error
+
+
+def _from_pil(image: Image.Image, what: str, max_pixels: int, quiet: bool = False) -> Pixels:
+    _check_size(image.height, image.width, what, max_pixels)
+    if not quiet:
+        with _quiet():
+            return _from_pil(image, what, max_pixels, quiet=True)
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    return np.array(_on_white(_eight_bits(upright, what)), np.uint8)
+
+
+def _check_size(height: int, width: int, what: str, max_pixels: int) -> None:
+    if height == 0 or width == 0:
+        raise PhotoError(f"{what} has no pixels ({width}x{height}), expected at least 1x1: give another photo.")
+    if height * width > max_pixels:
+        raise PhotoError(
+            f"{what} is {width}x{height}, {height * width:,} pixels, expected at most {max_pixels:,}: shrink it."
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a damaged tag does not make the pixels unreadable: viewers show such photos unturned, so do we
+        return 1
+
+
+def _eight_bits(image: Image.Image, what: str) -> Image.Image:
+    """The same image with eight bits per channel; PIL would clip 16-bit grey at 255 instead of scaling it."""
+    if image.mode == "F" or (image.mode == "I" and not _within_16_bits(image)):
+        raise PhotoError(
+            f"{what} has 32 bits per channel (mode {image.mode}), expected 8 or 16: convert it to 8-bit JPEG or PNG."
+        )
+    if image.mode.startswith("I"):
+        return Image.fromarray(_scale_to_8_bits(np.asarray(image)))
+    return image
+
+
+def _within_16_bits(image: Image.Image) -> bool:
+    values = np.asarray(image)
+    return bool(values.min() >= 0 and values.max() <= 65535)
+
+
+def _scale_to_8_bits(values: NDArray[Any]) -> Pixels:
+    """16-bit values as the nearest of 0..255: 65535 = 257 * 255."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not (image.has_transparency_data or image.mode in ("La", "RGBa")):
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    return canvas
+
+
+def _from_array(array: NDArray[Any], max_pixels: int) -> Pixels:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise PhotoError(
+            f"The array is {array.dtype} {array.shape}, expected uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) RGB or "
+            "(H, W, 4) RGBA: convert it first."
+        )
+    _check_size(array.shape[0], array.shape[1], "The array", max_pixels)
+    values = array if array.dtype == np.uint8 else _scale_to_8_bits(array)
+    if channels == 3:
+        return np.array(values, np.uint8, order="C")
+    plane = values[..., 0] if array.ndim == 3 and channels == 1 else values
+    return np.array(_on_white(Image.fromarray(np.ascontiguousarray(plane))), np.uint8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PIL's warnings (damaged EXIF, large images) from the user: what matters of them is an error here."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_output(path: str | Path) -> str:
+    """The format ("PNG", "JPEG" or "WEBP") that `write_image` will use; call it before the work is done.
+
+    Raises:
+        OutputError: the suffix is unknown, or the folder is missing or cannot be written to.
+    """
+    path = Path(path)
+    encoding = _format_of(path.suffix)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, expected the name of an image file: add a name such as result.png.")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written: create it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"The folder {path.parent} cannot be written to: choose another, or change its permissions.")
+    return encoding
+
+
+def write_image(path: str | Path, image: Pixels) -> None:
+    """Write uint8 `(H, W, 3)` RGB as PNG, JPEG or WebP, by suffix; on failure nothing is left and an old file stays.
+
+    Raises:
+        OutputError: the image cannot be encoded or written.
+    """
+    path = Path(path)
+    check_output(path)
+    content = encode_image(image, path.suffix)
+    part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path} could not be written ({reason}): free some space or choose another folder.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def encode_image(image: Pixels, suffix: str) -> bytes:
+    """Uint8 `(H, W, 3)` RGB as the bytes of a file with that suffix.
+
+    Raises:
+        OutputError: the suffix is unknown, or the format cannot hold the image.
+    """
+    encoding = _format_of(suffix)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise OutputError(f"The result is {image.dtype} {image.shape}, expected uint8 (H, W, 3): report this as a bug.")
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(image)).save(buffer, encoding, **_ENCODER[encoding])
+    except (OSError, ValueError) as error:
+        height, width = image.shape[:2]
+        raise OutputError(f"{width}x{height} pixels do not fit into {encoding} ({error}): write a PNG.") from error
+    return buffer.getvalue()
+
+
+def _format_of(suffix: str) -> str:
+    try:
+        return FORMATS[suffix.lower()]
+    except KeyError:
+        found = f"the suffix '{suffix}'" if suffix else "no suffix"
+        raise OutputError(f"The result has {found}, expected {', '.join(FORMATS)}: rename it.") from None

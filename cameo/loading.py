@@ -1,0 +1,129 @@
+"""Opens a bundle's networks on the best engine that this machine can run, and its flow on top of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from cameo.backends import SessionOptions, backend
+from cameo.bundle import Bundle, EngineEntry, NetworkEntry
+from cameo.errors import EngineUnavailable
+from cameo.images import read_photo
+from cameo.session import Session
+
+PREFERENCE = (
+    ("tensorrt", ""),
+    ("tensorrt-rtx", ""),
+    ("openvino", "bf16"),
+    ("openvino", ""),
+    ("onnxruntime", ""),
+)
+"""Engines from fastest to slowest (docs/measurements); "" stands for any precision."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a bundle: `engine` and `precision` "" mean the best that this machine can run."""
+
+    engine: str = ""
+    precision: str = ""
+    device: str = ""
+    threads: int = 0
+
+
+class Loaded:
+    """A bundle ready to run: call it with a photo. Close it, or use it as a context manager, to free its memory."""
+
+    def __init__(self, bundle: Bundle, options: LoadOptions, flow_options: Mapping[str, Any]) -> None:
+        self.bundle = bundle
+        self.engines: dict[str, EngineEntry] = {}
+        with ExitStack() as opening:
+            sessions = {name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()}
+            assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
+            flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
+            self.flow: Any = flow.open_flow(sessions, assets, flow_options)
+            self._sessions = opening.pop_all()
+
+    def _open(self, network: NetworkEntry, options: LoadOptions) -> Session:
+        entry = choose_engine(network, options)
+        self.engines[network.name] = entry
+        settings = SessionOptions(entry.precision, options.device, options.threads)
+        return backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
+
+    def __call__(self, photo: str | Path | bytes | Image.Image | NDArray[Any]) -> Image.Image:
+        """The flow's result for one photo, RGB, of the photo's size.
+
+        Raises:
+            PhotoError: the photo cannot be read, or is larger than the limit.
+        """
+        return Image.fromarray(self.flow(read_photo(photo)))
+
+    def describe(self) -> str:
+        """Which engine runs each network, and what the flow stands in for; one line each."""
+        chosen = [f"{name}: {entry.engine} {entry.precision}" for name, entry in self.engines.items()]
+        return "\n".join([*chosen, *self.flow.notes])
+
+    def close(self) -> None:
+        """Free every network's memory."""
+        self._sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load(folder: str | Path, *, engine: str = "", precision: str = "", device: str = "", threads: int = 0, **flow: Any) -> Loaded:
+    """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
+
+    `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+
+    Raises:
+        BundleError: no bundle there, or one that was changed.
+        EngineUnavailable: no engine of the bundle can run here, or not the one asked for.
+    """
+    return Loaded(Bundle(folder), LoadOptions(engine, precision, device, threads), flow)
+
+
+def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
+    """The entry of `network` that best fits `options` and this machine.
+
+    Raises:
+        EngineUnavailable: none does; the message says why each cannot.
+    """
+    fitting = [
+        entry
+        for entry in network.engines
+        if options.engine in ("", entry.engine) and options.precision in ("", entry.precision)
+    ]
+    if not fitting:
+        asked = " ".join(filter(None, (options.engine, options.precision)))
+        offers = ", ".join(f"{e.engine} {e.precision}" for e in network.engines)
+        raise EngineUnavailable(f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; build it with it")
+    reasons = {}
+    for entry in sorted(fitting, key=_preference):
+        reason = backend(entry.engine).why_unavailable(entry.precision)
+        if reason is None:
+            return entry
+        reasons[f"{entry.engine} {entry.precision}"] = reason
+    raise EngineUnavailable(
+        f"no engine of the bundle can run {network.name} here: " + "; ".join(f"{k}: {v}" for k, v in reasons.items())
+    )
+
+
+def _preference(entry: EngineEntry) -> int:
+    for rank, (engine, precision) in enumerate(PREFERENCE):
+        if engine == entry.engine and precision in ("", entry.precision):
+            return rank
+    return len(PREFERENCE)

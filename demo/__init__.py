@@ -1,0 +1,1 @@
+"""The demo weights of DCT-Net and how they were trained."""

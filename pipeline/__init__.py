@@ -1,0 +1,1 @@
+"""The workshop's command line: recipes, stages and the artifact store that caches them."""

@@ -1,0 +1,217 @@
+"""Runs a model's recipes and puts the results together as a bundle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import engines
+from cameo import __version__
+from cameo.artifact import Artifact, size_of
+from cameo.bundle import MANIFEST_NAME, Bundle, EngineEntry, Manifest, NetworkEntry, Profile, StoredFile
+from cameo.errors import BundleError, CheckpointError, EngineUnavailable, OutputError
+from cameo.tensors import TensorSpec
+from pipeline.fingerprint import tool_versions
+from pipeline.recipe import Model, Recipe
+from pipeline.store import Result, Store
+
+Say = Callable[[str], None]
+
+TOOLS = ("tensorflow-cpu", "tf2onnx", "onnx", "onnxsim", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a user may ask of a build. Without `engines`, every engine of the recipe that can be built here is."""
+
+    engines: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ("sm_86", "sm_89", "sm_120")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One network, built: its ONNX graph and its engines."""
+
+    recipe: Recipe
+    weights: Artifact
+    onnx: Result
+    engines: Mapping[str, Result]
+
+
+def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Say) -> bool:
+    """Build `model` from the folder `weights` into the bundle `out`; return whether anything had to be done.
+
+    Raises:
+        CheckpointError: a weight file is missing or wrong.
+        EngineUnavailable: an engine that was asked for cannot be built here.
+        OutputError: `out` cannot be written, or holds something that is not a bundle.
+    """
+    wanted = _buildable(model, options, say)
+    files = _weight_files(model, weights, say)
+    _refuse_foreign(out)
+    store = Store(out.parent / ".store", say)
+    parts = [_build_part(recipe, files[recipe.network], wanted, options, store) for recipe in model.recipes
+             if recipe.network in files]
+    assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
+    assembled = _assemble(model, parts, assets, out, options)
+    say(f"{store.built} stages built, {store.reused} up to date")
+    return store.built > 0 or assembled
+
+
+def _buildable(model: Model, options: BuildOptions, say: Say) -> tuple[str, ...]:
+    """The engines to build: those asked for, or all of the recipes' that this machine can build."""
+    known = dict.fromkeys(name for recipe in model.recipes for name in recipe.engines)
+    reasons = {name: engines.engine(name).why_not_buildable() for name in options.engines or known}
+    for name, reason in reasons.items():
+        if reason and name in options.engines:
+            raise EngineUnavailable(f"the engine '{name}' cannot be built here: {reason}")
+        if reason:
+            say(f"leaving out {name}: {reason}")
+    return tuple(name for name, reason in reasons.items() if not reason)
+
+
+def _weight_files(model: Model, folder: Path, say: Say) -> dict[str, Path]:
+    """The weight file of each network that has one in `folder`."""
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}: --weights takes the folder that holds {_expected(model)}")
+    found = {}
+    for recipe in model.recipes:
+        candidates = [folder / name for name in recipe.weight_files if (folder / name).exists()]
+        if candidates:
+            found[recipe.network] = candidates[0]
+        elif not recipe.optional:
+            raise CheckpointError(
+                f"{folder} has no {' or '.join(recipe.weight_files)}, which {recipe.network} needs: "
+                f"a {model.name} folder holds {_expected(model)}"
+            )
+        else:
+            say(f"no {recipe.weight_files[0]}: {model.stand_ins.get(recipe.network, 'the flow does without it')}")
+    return found
+
+
+def _expected(model: Model) -> str:
+    return ", ".join(
+        recipe.weight_files[0] + (" (optional)" if recipe.optional else "") for recipe in model.recipes
+    )
+
+
+def _build_part(recipe: Recipe, weights: Path, wanted: Iterable[str], options: BuildOptions, store: Store) -> _Part:
+    source = Artifact.of(weights) if weights.is_file() else Artifact(weights, "", "")
+    result = store.run(recipe.exporter, source)
+    for stage in recipe.pass_stages():
+        result = store.run(stage, result.artifact)
+    built = {
+        name: store.run(recipe.builder(name, options.targets), result.artifact)
+        for name in wanted
+        if name in recipe.engines
+    }
+    return _Part(recipe, source, result, built)
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST_NAME).exists())):
+        raise OutputError(f"{out} exists and is no bundle: choose a new folder with --out, nothing was changed")
+
+
+def _assemble(
+    model: Model, parts: Iterable[_Part], assets: Mapping[str, Path], out: Path, options: BuildOptions
+) -> bool:
+    """Write the bundle beside `out`, then put it in its place as a whole; return False if `out` is it already."""
+    files: dict[str, Path] = {}
+
+    def place(path: str, artifact: Artifact) -> StoredFile:
+        files[path] = artifact.path
+        return StoredFile(path, artifact.format, artifact.sha256, size_of(artifact.path))
+
+    manifest = Manifest(
+        model.name,
+        model.flow,
+        {part.recipe.network: _network_entry(part, place) for part in parts},
+        {name: place(f"assets/{path.name}", Artifact.of(path)) for name, path in assets.items()},
+        {"cameo": __version__, "tools": tool_versions(TOOLS), "targets": list(options.targets)},
+    )
+    if _is_current(out, manifest):
+        return False
+    work = out.parent / f".{out.name}.work-{os.getpid()}"
+    previous = out.parent / f".{out.name}.previous-{os.getpid()}"
+    try:
+        for path, source in files.items():
+            target = work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+        (work / MANIFEST_NAME).write_text(manifest.to_json())
+        if out.exists():
+            out.rename(previous)
+        work.rename(out)
+    except OSError as error:
+        if previous.exists() and not out.exists():
+            previous.rename(out)
+        raise OutputError(f"cannot write the bundle {out} ({error.strerror}): free space or choose --out") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
+    return True
+
+
+def _is_current(out: Path, manifest: Manifest) -> bool:
+    """Whether `out` holds exactly this bundle, every file whole."""
+    try:
+        present = Bundle(out)
+        if present.manifest.to_json() != manifest.to_json():
+            return False
+        for network in present.networks.values():
+            for file in (network.onnx, *(entry.file for entry in network.engines)):
+                present.verified(file)
+        for file in present.manifest.assets.values():
+            present.verified(file)
+    except BundleError:
+        return False
+    return True
+
+
+def _network_entry(part: _Part, place: Callable[[str, Artifact], StoredFile]) -> NetworkEntry:
+    name = part.recipe.network
+    inputs, outputs = tensor_specs(part.onnx.artifact.path)
+    return NetworkEntry(
+        name,
+        inputs,
+        outputs,
+        place(f"networks/{name}.onnx", part.onnx.artifact),
+        {"file": part.weights.path.name, "sha256": part.weights.sha256, "path": str(part.weights.path.resolve())},
+        tuple(entry for engine, result in part.engines.items() for entry in _engine_entries(name, engine, result, place)),
+    )
+
+
+def _engine_entries(
+    network: str, engine: str, result: Result, place: Callable[[str, Artifact], StoredFile]
+) -> list[EngineEntry]:
+    file = place(f"engines/{network}.{engine}{result.artifact.path.suffix}", result.artifact)
+    facts = dict(result.facts)
+    profiles = tuple(Profile(**_tuples(profile)) for profile in facts.pop("profiles", ()))
+    targets = tuple(facts.pop("targets", ()))
+    return [
+        EngineEntry(engine, precision, file, targets, profiles, facts) for precision in engines.engine(engine).PRECISIONS
+    ]
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+def tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and outputs of the ONNX graph at `path`."""
+    import onnx
+
+    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+        tensor = value.type.tensor_type
+        shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+        return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return tuple(map(spec, graph.input)), tuple(map(spec, graph.output))
+
+

@@ -1,0 +1,174 @@
+"""The workshop's commands: from checkpoint to bundle, and the evidence for it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cameo.errors import CameoError, CheckpointError, GateError, OutputError
+
+app = typer.Typer(
+    help="Turn portrait models into lean engines, and prove them against the original. (--debug shows tracebacks.)",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False, soft_wrap=True)
+
+ModelName = Annotated[str, typer.Argument(help="A model of `python -m pipeline list`.")]
+NetworkName = Annotated[str, typer.Argument(help="A network of `python -m pipeline list`.")]
+Engines = Annotated[str, typer.Option(help="Comma-separated engines; default: all that can be built here.")]
+Gpus = Annotated[str, typer.Option(help="Comma-separated GPUs (rtx3060) or targets (sm_86) for engines built ahead.")]
+
+
+def main() -> None:
+    """Run the command line; our own errors become one sentence and exit code 1."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app(prog_name="python -m pipeline")
+    except CameoError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show models, networks, passes, engines and metrics."""
+    import engines
+    import exporters
+    import optimize
+    from pipeline.recipe import models
+    from validate.metrics import metric_names
+
+    networks = [name for family in exporters.families().values() for name in family.NETWORKS]
+    rows = {
+        "models": list(models()),
+        "networks": networks,
+        "passes": optimize.pass_names(),
+        "engines": engines.engine_names(),
+        "metrics": metric_names(),
+    }
+    for title, names in rows.items():
+        console.print(f"[bold]{title:9}[/bold] {' '.join(names)}")
+
+
+@app.command()
+def export(
+    network: NetworkName,
+    weights: Annotated[Path, typer.Option(help="The checkpoint as its authors publish it.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+) -> None:
+    """Turn one checkpoint into a clean ONNX graph (all passes of its recipe included)."""
+    from cameo.artifact import Artifact
+    from pipeline.recipe import recipe
+    from pipeline.store import Store
+
+    chosen = recipe(network)
+    _check_suffix(out, ".onnx")
+    store = Store(_store(out))
+    result = store.run(chosen.exporter, Artifact.of(weights) if weights.is_file() else Artifact(weights, "", ""))
+    console.print(f"{chosen.exporter.name}: {result.facts['tensorflow_nodes']} -> {result.facts['onnx_nodes']} nodes")
+    for stage in chosen.pass_stages():
+        result = store.run(stage, result.artifact)
+        console.print(f"{stage.name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
+    _copy(result.artifact.path, out)
+    console.print(f"wrote {out}")
+
+
+@app.command("optimize")
+def optimize_(
+    source: Annotated[Path, typer.Argument(help="An ONNX graph.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    passes: Annotated[str, typer.Option(help="Comma-separated passes, in order; default: the standard ones.")] = "",
+) -> None:
+    """Run passes over any ONNX graph."""
+    import optimize
+    from cameo.artifact import Artifact
+    from pipeline.recipe import STANDARD_PASSES
+    from pipeline.store import Store
+
+    if not source.is_file():
+        raise CheckpointError(f"there is no file {source}: expected an ONNX graph (.onnx)")
+    _check_suffix(out, ".onnx")
+    store, artifact = Store(_store(out)), Artifact.of(source)
+    for name in passes.split(",") if passes else STANDARD_PASSES:
+        result = store.run(optimize.graph_pass(name.strip()), artifact)
+        artifact = result.artifact
+        console.print(f"{name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
+    _copy(artifact.path, out)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def build(
+    model: ModelName,
+    weights: Annotated[Path, typer.Option(help="The folder with the authors' files.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    engines: Engines = "",
+    gpu: Gpus = "",
+) -> None:
+    """Run all stages of a model, cached, and put its bundle together."""
+    from cameo.artifact import size_of
+    from pipeline.build import BuildOptions
+    from pipeline.build import build as build_bundle
+    from pipeline.recipe import model as find_model
+
+    options = BuildOptions(_split(engines), _targets(gpu) or BuildOptions().targets)
+    changed = build_bundle(find_model(model), weights, out, options, console.print)
+    verb = "built" if changed else "nothing to build:"
+    console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")
+
+
+@app.command()
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    weights: Annotated[Path | None, typer.Option(help="The authors' files, if they are no longer where they were.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="A photo or a folder of photos; default: the demo's.")] = None,
+) -> None:
+    """Compare a bundle with its original: writes report.json and report.html; exit 1 if a gate fails."""
+    from pipeline.validation import validate_bundle
+
+    report = validate_bundle(bundle, weights, photos, console.print)
+    console.print(f"wrote {bundle / 'report.html'} and report.json")
+    if report.failures:
+        raise GateError("; ".join(report.failures))
+    console.print("every gate passed")
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _targets(gpus: str) -> tuple[str, ...]:
+    """Compute capabilities of the named GPUs; names like sm_86 stand for themselves."""
+    from cameo.gpus import gpu
+
+    return tuple(dict.fromkeys(name if name.startswith("sm_") else gpu(name).capability for name in _split(gpus)))
+
+
+def _store(out: Path) -> Path:
+    return out.parent / ".store"
+
+
+def _check_suffix(out: Path, suffix: str) -> None:
+    if out.suffix != suffix:
+        raise OutputError(f"--out {out} must end in {suffix}")
+
+
+def _copy(source: Path, out: Path) -> None:
+    """Copy into place as a whole: a full disk or a kill leaves no half-written file."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {out} ({error.strerror}): check the folder and its free space") from error

@@ -1,0 +1,98 @@
+"""How networks go from checkpoint to engines, and how networks make up a model."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import engines
+import exporters
+import optimize
+from cameo.errors import CameoError
+from engines import EngineOptions, InputRange
+from pipeline.stage import Stage
+from validate.measurement import Gate
+
+
+STANDARD_PASSES = ("simplify-graph", "fuse-box-filter", "fix-resize-scales", "fuse-channel-shuffle", "clean-layout")
+"""Passes that change no result beyond rounding: what every graph gets first."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network goes from checkpoint to engines: exporter, passes, builders, gates."""
+
+    network: str
+    passes: tuple[str, ...]
+    engines: tuple[str, ...]
+    ranges: tuple[InputRange, ...]
+    gates: tuple[Gate, ...] = ()
+    optional: bool = False
+
+    @property
+    def exporter(self) -> Stage:
+        """The stage that turns the checkpoint into ONNX."""
+        return cast(Stage, exporters.family_of(self.network).exporter(self.network))
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """The file names under which the authors publish this network's weights."""
+        return cast(tuple[str, ...], exporters.family_of(self.network).NETWORKS[self.network])
+
+    def pass_stages(self) -> list[Stage]:
+        """The passes, in order."""
+        return [optimize.graph_pass(name) for name in self.passes]
+
+    def builder(self, engine: str, targets: tuple[str, ...]) -> Stage:
+        """The stage that builds one engine of this network."""
+        return cast(Stage, engines.engine(engine).builder(EngineOptions(self.ranges, targets)))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle's worth of networks with the photo-in-photo-out flow that uses them.
+
+    `assets` names files of the weights folder that the flow needs besides networks; a missing one is left out.
+    `stand_ins` says in one sentence what the flow does without an optional network.
+    """
+
+    name: str
+    flow: str
+    recipes: tuple[Recipe, ...]
+    assets: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+
+def models() -> Mapping[str, Model]:
+    """Every model by name: one per file of `pipeline/recipes/`."""
+    from pipeline import recipes
+
+    found = (importlib.import_module(f"{recipes.__name__}.{m.name}") for m in pkgutil.iter_modules(recipes.__path__))
+    return {model.name: model for module in found for model in module.MODELS}
+
+
+def recipe(network: str) -> Recipe:
+    """The recipe of the network called `network`.
+
+    Raises:
+        CameoError: no model has such a network.
+    """
+    known = {recipe.network: recipe for model in models().values() for recipe in model.recipes}
+    if network not in known:
+        raise CameoError(f"there is no network '{network}': choose one of {', '.join(known)}")
+    return known[network]
+
+
+def model(name: str) -> Model:
+    """The model called `name`.
+
+    Raises:
+        CameoError: there is none.
+    """
+    known = models()
+    if name not in known:
+        raise CameoError(f"there is no model '{name}': choose one of {', '.join(known)}")
+    return known[name]

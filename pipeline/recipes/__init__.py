@@ -1,0 +1,1 @@
+"""One file per model, found by its name: each has `MODELS: tuple[Model, ...]`."""

@@ -1,0 +1,64 @@
+"""DCT-Net: two cartoon generators and the two face networks of its flow."""
+
+from engines import InputRange
+from pipeline.recipe import STANDARD_PASSES, Model, Recipe
+from validate.measurement import Gate
+
+_ENGINES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+
+# The original is in FP32: an FP32 engine may differ by one level where rounding lands on the other side of an integer.
+_EXACT = (
+    Gate("max_difference", 1, precision="fp32"),
+    Gate("changed_share", 0.1, precision="fp32"),
+    Gate("psnr", 45, precision="bf16"),
+)
+
+MODELS = (
+    Model(
+        "dctnet",
+        flow="dctnet",
+        recipes=(
+            Recipe(
+                "dctnet-background",
+                STANDARD_PASSES,
+                _ENGINES,
+                ranges=(
+                    InputRange("up-to-512", (1, 64, 64, 3), (1, 512, 512, 3), (1, 512, 512, 3)),
+                    InputRange("up-to-1024", (1, 64, 64, 3), (1, 720, 960, 3), (1, 1024, 1024, 3)),
+                    InputRange("up-to-1024-batch-4", (1, 64, 64, 3), (4, 1024, 1024, 3), (4, 1024, 1024, 3)),
+                    InputRange("up-to-3008", (1, 64, 64, 3), (1, 2048, 2048, 3), (1, 3008, 3008, 3)),
+                ),
+                gates=_EXACT,
+            ),
+            Recipe(
+                "dctnet-head",
+                STANDARD_PASSES,
+                _ENGINES,
+                ranges=(
+                    InputRange("one-head", (1, 288, 288, 3), (1, 288, 288, 3), (1, 288, 288, 3)),
+                    InputRange("up-to-8-heads", (1, 288, 288, 3), (4, 288, 288, 3), (8, 288, 288, 3)),
+                ),
+                gates=_EXACT,
+            ),
+            Recipe(
+                "dctnet-detector",
+                STANDARD_PASSES,
+                ("onnxruntime", "openvino"),
+                ranges=(),
+                optional=True,
+            ),
+            Recipe(
+                "dctnet-landmarks",
+                STANDARD_PASSES,
+                ("onnxruntime", "openvino"),
+                ranges=(),
+                optional=True,
+            ),
+        ),
+        assets={"alpha": "alpha.jpg"},
+        stand_ins={
+            "dctnet-detector": "OpenCV's bundled face cascades find the faces instead",
+            "dctnet-landmarks": "the five points of a face come from OpenCV's bundled eye cascade instead",
+        },
+    ),
+)

@@ -1,0 +1,133 @@
+"""The artifact store: every stage's result, kept under the key of all that it depends on.
+
+    STORE/<stage>-<key>/        model.onnx (or another stage's output), manifest.json, log.txt, reproduce.sh
+    STORE/.work-<pid>-<name>/   a stage being run; renamed into place as a whole when it is done
+    STORE/<stage>.failed.log    the output of the stage that failed last
+
+A folder counts only when its manifest names its key and the hash of its output: a killed run leaves a work folder,
+which the next run removes, and a damaged output is built again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cameo.artifact import Artifact, sha256_of
+from cameo.errors import CameoError, OutputError
+from pipeline.child import run_in_child, stage_command
+from pipeline.fingerprint import stage_key, stage_parameters, tool_versions
+from pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stage's artifact with what the stage recorded; `built` is False when it came from the store."""
+
+    artifact: Artifact
+    facts: Mapping[str, Any]
+    built: bool
+
+
+class Store:
+    """A folder of cached stage results."""
+
+    def __init__(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+        self.folder = folder
+        self._report = report
+        self.built = 0
+        self.reused = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder} ({error.strerror}): choose another with --out") from error
+        _remove_abandoned(folder)
+
+    def run(self, stage: Stage, source: Artifact) -> Result:
+        """The result of `stage` on `source`, from the store if it is there and whole, else built now.
+
+        Raises:
+            CameoError: what the stage raised; nothing is kept but its log.
+        """
+        key = stage_key(stage, source.sha256)
+        place = self.folder / f"{stage.name}-{key[:16]}"
+        found = _read(place, key, stage)
+        if found is not None:
+            self.reused += 1
+            return found
+        result = self._build(stage, source, key, place)
+        self.built += 1
+        return result
+
+    def _build(self, stage: Stage, source: Artifact, key: str, place: Path) -> Result:
+        try:
+            work = Path(tempfile.mkdtemp(prefix=f".work-{os.getpid()}-", dir=self.folder))
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.folder} ({error.strerror}): free space or choose --out") from error
+        log = work / "log.txt"
+        try:
+            child = run_in_child(stage, source.path, work / stage.output, log)
+            artifact = Artifact.of(work / stage.output)
+            manifest = {
+                "key": key,
+                "stage": stage.name,
+                "parameters": json.loads(stage_parameters(stage)),
+                "input_sha256": source.sha256,
+                "output_sha256": artifact.sha256,
+                "tools": tool_versions(stage.tools),
+                "facts": child.facts,
+                "seconds": child.seconds,
+                "peak_rss_mib": child.peak_rss_mib,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            (work / "reproduce.sh").write_text(_reproduce(stage, source))
+            (work / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+            if place.exists():
+                shutil.rmtree(place)
+            work.rename(place)
+        except OSError as error:
+            reason = "no space left on the disk" if error.errno == errno.ENOSPC else str(error.strerror or error)
+            raise OutputError(f"cannot keep the result of {stage.name} in {self.folder}: {reason}") from error
+        except CameoError as error:
+            failed = self.folder / f"{stage.name}.failed.log"
+            shutil.copyfile(log, failed)
+            raise type(error)(f"{error} [log: {failed}]") from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        self._report(f"built {stage.name} in {child.seconds:.1f} s, peak {child.peak_rss_mib:.0f} MiB")
+        return Result(Artifact(place / stage.output, artifact.format, artifact.sha256), child.facts, built=True)
+
+
+def _read(place: Path, key: str, stage: Stage) -> Result | None:
+    try:
+        manifest = json.loads((place / "manifest.json").read_text())
+        output = place / stage.output
+        if manifest["key"] != key or sha256_of(output) != manifest["output_sha256"]:
+            return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return Result(Artifact(output, output.suffix.lstrip("."), manifest["output_sha256"]), manifest["facts"], built=False)
+
+
+def _reproduce(stage: Stage, source: Artifact) -> str:
+    """A script that runs this stage alone, from the folder of the checkout: `bash reproduce.sh OUT`."""
+    command = stage_command(stage, source.path, Path(stage.output))
+    command[0] = "python"
+    return f"# from the root of the checkout; writes {stage.output} there\n{shlex.join(command)}\n"
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the work folders of runs that were killed."""
+    for work in folder.glob(".work-*"):
+        pid = int(work.name.split("-")[1])
+        if not Path(f"/proc/{pid}").exists() or pid == os.getpid():
+            shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,15 @@
+"""The largest difference of any value of the picture, in levels of 0 to 255."""
+
+import numpy as np
+
+from validate.metrics import Picture
+
+METRIC = "max_difference"
+TITLE = "Largest difference"
+UNIT = "levels"
+HIGHER_IS_BETTER = False
+
+
+def measure(original: Picture, candidate: Picture) -> float:
+    """The largest absolute difference."""
+    return float(np.abs(original.astype(np.int16) - candidate).max())
