@@ -72,12 +72,12 @@ def _size(text: str) -> int | str:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from cameo.images import check_writable, read_photo, write_image
+    from cameo.images import check_output, write_image
     from cameo.loading import load
 
     outputs = _outputs(parsed.photos, parsed.out)
     for output in outputs:
-        check_writable(output)
+        check_output(output)
     flow = {} if parsed.size is None else {"size": None if parsed.size == "full" else parsed.size}
     with load(
         parsed.bundle,
@@ -89,11 +89,10 @@ def _run(parsed: argparse.Namespace) -> int:
     ) as model:
         print(model.describe())
         for photo, output in zip(parsed.photos, outputs, strict=True):
-            pixels = read_photo(photo)
             started = time.perf_counter()
-            result = model.flow(pixels)
-            write_image(output, result)
-            print(f"{photo} -> {output} ({model.flow.summary()}, {time.perf_counter() - started:.2f} s)")
+            result = model.flow.run(photo)
+            write_image(output, result.image)
+            print(f"{photo} -> {output}: {len(result.faces)} face(s), {time.perf_counter() - started:.2f} s")
     return 0
 
 

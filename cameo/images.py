@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ MAX_PIXELS: Final = 120_000_000
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.
 _ENCODER: Final[dict[str, dict[str, int]]] = {
-    "PNG": {"compress_level": 4},
+    "PNG": {},
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
 }
@@ -49,7 +49,8 @@ def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The photo, uint8 `(H, W, 3)` RGB, turned upright by its EXIF tag, transparency composited on white.
 
     `source` is a path, the bytes of a file, a PIL image, or an array: uint8 or uint16, `(H, W)` or `(H, W, C)` with 1
-    (grey), 3 (RGB) or 4 (RGBA) channels. The size is checked before a file is decoded.
+    (grey), 3 (RGB) or 4 (RGBA) channels; a uint8 RGB array comes back as it is, not copied. The size is checked before a
+    file is decoded.
 
     Raises:
         PhotoError: the photo is missing, damaged, empty, of an unknown format or larger than `max_pixels`.
@@ -57,15 +58,17 @@ def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "The PIL image", max_pixels)
+        with _decoding("The PIL image"):
+            return _convert(source, "The PIL image", max_pixels)
     if isinstance(source, bytes):
-        return _from_bytes(source, "The photo", max_pixels)
-    return _from_bytes(_read_bytes(source), str(source), max_pixels)
+        return _decode(io.BytesIO(source), "The photo", max_pixels)
+    with _open(source) as file:
+        return _decode(file, str(source), max_pixels)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def _open(path: str | Path) -> BinaryIO:
     try:
-        return Path(path).read_bytes()
+        return Path(path).open("rb")
     except FileNotFoundError:
         raise PhotoError(f"{path} does not exist, expected a photo: check the path.") from None
     except IsADirectoryError:
@@ -75,29 +78,39 @@ def _read_bytes(path: str | Path) -> bytes:
         raise PhotoError(f"{path} cannot be read ({reason}): check the path and its permissions.") from error
 
 
-def _from_bytes(content: bytes, what: str, max_pixels: int) -> Pixels:
-    if not content:
-        raise PhotoError(f"{what} is empty (0 bytes), expected a photo: copy or download it again.")
+def _decode(stream: BinaryIO, what: str, max_pixels: int) -> Pixels:
+    with _decoding(what):
+        if not stream.read(1):
+            raise PhotoError(f"{what} is empty (0 bytes), expected a photo: copy or download it again.")
+        stream.seek(0)
+        with Image.open(stream) as image:
+            return _convert(image, what, max_pixels)
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Keep PIL's warnings from the user (what matters of them is an error here) and turn its errors into ours."""
     try:
-        with _quiet(), Image.open(io.BytesIO(content)) as image:
-            return _from_pil(image, what, max_pixels, quiet=True)
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PhotoError:
+        raise
     except UnidentifiedImageError:
         raise PhotoError(
-            f"{what} is not an image that can be read, expected JPEG, PNG, WebP, TIFF, BMP or GIF: convert it to JPEG or PNG."
+            f"{what} is not an image that can be read, expected JPEG, PNG, WebP, TIFF, BMP or GIF: "
+            "convert it to JPEG or PNG."
         ) from None
-    except Image.DecompressionBombError as error:  # beyond twice PIL's own limit, raised from the header
-        raise PhotoError(f"{what} is too large ({error}), expected at most {max_pixels:,} pixels: shrink it.") from None
-    except (PhotoError, MemoryError):
-        raise
+    except Image.DecompressionBombError as error:  # beyond twice PIL's own limit; raised from the header
+        raise PhotoError(f"{what} is too large ({error}): shrink it.") from None
+    except MemoryError:
+        raise PhotoError(f"{what} does not fit into the memory of this machine: shrink it.") from None
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damage
         raise PhotoError(f"{what} is damaged ({error}), expected a whole image: copy or download it again.") from error
 
 
-def _from_pil(image: Image.Image, what: str, max_pixels: int, quiet: bool = False) -> Pixels:
+def _convert(image: Image.Image, what: str, max_pixels: int) -> Pixels:
     _check_size(image.height, image.width, what, max_pixels)
-    if not quiet:
-        with _quiet():
-            return _from_pil(image, what, max_pixels, quiet=True)
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
     upright = image if turn is None else image.transpose(turn)
@@ -160,17 +173,9 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Pixels:
     _check_size(array.shape[0], array.shape[1], "The array", max_pixels)
     values = array if array.dtype == np.uint8 else _scale_to_8_bits(array)
     if channels == 3:
-        return np.array(values, np.uint8, order="C")
+        return np.ascontiguousarray(values)
     plane = values[..., 0] if array.ndim == 3 and channels == 1 else values
     return np.array(_on_white(Image.fromarray(np.ascontiguousarray(plane))), np.uint8)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PIL's warnings (damaged EXIF, large images) from the user: what matters of them is an error here."""
-    with _WARNINGS_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def check_output(path: str | Path) -> str:

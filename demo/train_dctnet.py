@@ -1,10 +1,10 @@
 """Trains the demo weights of DCT-Net: the generator learns the look of cartoon_look.py.
 
     pip install torch tensorflow opencv-python-headless rich scikit-image scikit-learn matplotlib
-    python -m demo.train_dctnet background head      # about 12 minutes each on two CPU cores with bfloat16
+    python -m demo.train_dctnet background head      # half an hour on two CPU cores with bfloat16
 
-Each network starts as the identity, sees crops of freely licensed photos, and is graded on its final output, after the
-guided filter. It is written as a frozen TensorFlow graph, the form in which DCT-Net's authors ship theirs.
+The background network starts as the identity, the head network from the background's weights. They see crops of freely
+licensed photos and are graded on their final output, after the guided filter. Each is written as a frozen TensorFlow graph, the form in which DCT-Net's authors ship theirs.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torch import Tensor
 from demo import cartoon_look, photos
 from demo.cartoon_look import Look
 from exporters.networks.dctnet import Generator, to_variables
-from exporters.networks.dctnet_frozen import BLOCKS, LEAKY_SLOPE, published_shapes, write_frozen_graph
+from exporters.networks.dctnet_frozen import BLOCKS, LEAKY_SLOPE, published_shapes, read_variables, write_frozen_graph
 
 log = logging.getLogger(__name__)
 Pairs = NDArray[np.uint8]  # (N, 2, H, W, 3) BGR: photo and cartoon
@@ -44,21 +44,28 @@ class Training:
     views: int = 400
     learning_rate: float = 1e-3
     seed: int = 0
+    start_from: str | None = None  # a frozen graph in the same folder; None starts from the identity
 
 
 TRAININGS = {
     "background": Training("cartoon_bg.pb", cartoon_look.BACKGROUND, face_share=0.25),
-    "head": Training("cartoon_h.pb", cartoon_look.HEAD, face_share=0.6),
+    "head": Training(
+        "cartoon_h.pb", cartoon_look.HEAD, face_share=0.6, steps=1400, learning_rate=6e-4, start_from="cartoon_bg.pb"
+    ),
 }
 
 
-def train(training: Training) -> Generator:
-    """The trained generator."""
+def train(training: Training, folder: Path) -> Generator:
+    """The trained generator; `folder` holds the weights it starts from."""
     torch.manual_seed(training.seed)
-    network = identity_generator().to(memory_format=torch.channels_last)
+    if training.start_from:
+        network = Generator.from_variables(read_variables(folder / training.start_from))
+    else:
+        network = identity_generator()
+    network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, training.steps))
-    for photo, cartoon in _batches(training):
+    for step, (photo, cartoon) in enumerate(_batches(training)):
         with torch.autocast("cpu", torch.bfloat16):  # the guided filter stays in float32
             drawing = network(photo)
         loss = drawing_loss(drawing, cartoon)
@@ -67,6 +74,8 @@ def train(training: Training) -> Generator:
         torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm=1.0)
         optimizer.step()
         schedule.step()
+        if step % 200 == 0:
+            log.info("%s: step %d of %d, loss %.4f", training.file_name, step, training.steps, loss.item())
     return network.eval()
 
 
@@ -175,7 +184,7 @@ def main() -> None:
         training = TRAININGS[name]
         if arguments.steps:
             training = dataclasses.replace(training, steps=arguments.steps)
-        network = train(training)
+        network = train(training, arguments.out)
         for photo, (error, psnr) in evaluate(network, training.look).items():
             log.info("%s on %s, held out: mean error %.2f levels, PSNR %.1f dB", name, photo, error, psnr)
         path = write_frozen_graph(to_variables(network.state_dict()), arguments.out / training.file_name)

@@ -6,6 +6,7 @@ that they turn; the rest of the graph stays in between. Elementwise nodes do not
     f(transpose(x), transpose(y)) = transpose(f(x, y))
 
 so each Transpose sinks below them, is remapped through nodes that work along one axis, and cancels with the next.
+It stops at casts: TensorRT gives uint8 from a cast only if that is the last node.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 ELEMENTWISE = frozenset(
-    "Abs Add Cast Ceil Clip Div Elu Erf Exp Floor HardSigmoid Identity LeakyRelu Log Max Min Mul Neg Pow Relu Round "
+    "Abs Add Ceil Clip Div Elu Erf Exp Floor HardSigmoid Identity LeakyRelu Log Max Min Mul Neg Pow Relu Round "
     "Selu Sigmoid Sqrt Sub Tanh".split()
 )
 REDUCTIONS = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"})

@@ -182,19 +182,25 @@ def _network_entry(part: _Part, place: Callable[[str, Artifact], StoredFile]) ->
         outputs,
         place(f"networks/{name}.onnx", part.onnx.artifact),
         {"file": part.weights.path.name, "sha256": part.weights.sha256, "path": str(part.weights.path.resolve())},
-        tuple(entry for engine, result in part.engines.items() for entry in _engine_entries(name, engine, result, place)),
+        tuple(
+            entry
+            for engine, result in part.engines.items()
+            for entry in _engine_entries(part.recipe, engine, result, place)
+        ),
     )
 
 
 def _engine_entries(
-    network: str, engine: str, result: Result, place: Callable[[str, Artifact], StoredFile]
+    recipe: Recipe, engine: str, result: Result, place: Callable[[str, Artifact], StoredFile]
 ) -> list[EngineEntry]:
-    file = place(f"engines/{network}.{engine}{result.artifact.path.suffix}", result.artifact)
+    file = place(f"engines/{recipe.network}.{engine}{result.artifact.path.suffix}", result.artifact)
     facts = dict(result.facts)
     profiles = tuple(Profile(**_tuples(profile)) for profile in facts.pop("profiles", ()))
     targets = tuple(facts.pop("targets", ()))
     return [
-        EngineEntry(engine, precision, file, targets, profiles, facts) for precision in engines.engine(engine).PRECISIONS
+        EngineEntry(engine, precision, file, targets, profiles, facts)
+        for precision in engines.engine(engine).PRECISIONS
+        if precision in recipe.precisions
     ]
 
 

@@ -139,7 +139,7 @@ def validate(
     report = validate_bundle(bundle, weights, photos, console.print)
     console.print(f"wrote {bundle / 'report.html'} and report.json")
     if report.failures:
-        raise GateError("; ".join(report.failures))
+        raise GateError("; ".join(map(str, report.failures)))
     console.print("every gate passed")
 
 

@@ -30,6 +30,7 @@ class Recipe:
     engines: tuple[str, ...]
     ranges: tuple[InputRange, ...]
     gates: tuple[Gate, ...] = ()
+    precisions: tuple[str, ...] = ("fp32", "bf16")
     optional: bool = False
 
     @property

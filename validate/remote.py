@@ -135,7 +135,8 @@ class RemoteSession:
             how = f"crashed ({signal.Signals(-code).name})"
         else:
             how = f"ended with exit code {code}"
-        return EngineError(f"the process of {self.spec.subject} {how} {when}; its last output was: {self._last_output()}")
+        subject, output = self.spec.subject, self._last_output()
+        return EngineError(f"the process of {subject} {how} {when}; its last output was: {output}")
 
     def _last_output(self) -> str:
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]

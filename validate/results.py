@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
-from pydantic.dataclasses import dataclass as checked_dataclass
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from validate.inputs import Size
 from validate.measurement import Gate, GateResult, Measurement
+from validate.pictures import Comparison
 
 VERSION = 1
 """Version of `report.json`; raised when a field changes its meaning or goes."""
@@ -71,14 +72,17 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """One network: its original, its engines, and the sizes (height, width) they ran at."""
+    """One network: its original, its engines, and the sizes (height, width) they ran at.
+
+    `source` is what the bundle says of the checkpoint it was built from, `original_sha256` what it was compared with.
+    """
 
     name: str
     original_sha256: str
     onnx_sha256: str
     source: Mapping[str, object]
-    fidelity_sizes: tuple[tuple[int, int], ...]
-    latency_size: tuple[int, int]
+    fidelity_sizes: tuple[Size, ...]
+    latency_size: Size
     original: Subject
     engines: tuple[EngineResult, ...]
 
@@ -94,13 +98,55 @@ class PhotoRecord:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What the pages show of one engine on one photo: encoded pictures, not part of `report.json`."""
+class Report:
+    """Everything that `report.json` says. `device`, `versions` and `bundle` are what a reader needs to repeat it.
 
-    engine: str
-    network: str
-    caption: str
-    original: bytes
-    candidate: bytes
-    heatmap: bytes
-    amplification: int
+    `pictures` are for the page and not in the JSON.
+    """
+
+    model: str
+    created: str
+    passed: bool
+    gates: tuple[GateResult, ...]
+    unchecked_gates: tuple[Gate, ...]
+    networks: tuple[NetworkResult, ...]
+    photos: tuple[PhotoRecord, ...]
+    device: Mapping[str, str]
+    versions: Mapping[str, str]
+    bundle: Mapping[str, Any]
+    pictures: Annotated[tuple[Comparison, ...], Field(exclude=True)] = ()
+    version: int = VERSION
+
+    # Writes numbers that JSON does not know as strings, for this class and all inside it.
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+
+    @property
+    def failures(self) -> tuple[GateResult, ...]:
+        """The gates that do not hold."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def to_json(self) -> str:
+        """The text of `report.json`."""
+        return TypeAdapter(Report).dump_json(self, indent=2).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report that `to_json` wrote."""
+        return TypeAdapter(Report).validate_json(text)
+
+
+class _Schema(GenerateJsonSchema):
+    """Pydantic's schema, in which a number may also be one of the strings that stand for what JSON does not know."""
+
+    def float_schema(self, schema: Any) -> JsonSchemaValue:
+        return {"anyOf": [super().float_schema(schema), {"enum": ["Infinity", "-Infinity", "NaN"]}]}
+
+
+def json_schema() -> str:
+    """The JSON schema of `report.json`."""
+    schema = TypeAdapter(Report).json_schema(mode="serialization", schema_generator=_Schema)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

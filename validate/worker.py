@@ -64,7 +64,7 @@ def answer(session: Session, request: Mapping[str, Any]) -> dict[str, Any]:
     outputs = session.run(feeds)
     latency_ms = (time.perf_counter() - started) * 1000
     if request["out"]:
-        np.savez(request["out"], **outputs)
+        np.savez(request["out"], **dict[str, Any](outputs))
     return {"latency_ms": latency_ms}
 
 

@@ -2,7 +2,7 @@
 
 Each module offers
 
-    why_unavailable() -> str | None      None when this machine can run the engine, else one sentence that says why not
+    why_unavailable(precision) -> str | None   None when this machine can run the engine, else one sentence that says why not
     open_session(path, options) -> Session
     DEVICES: tuple[str, ...]             the devices it knows ("cpu", "cuda")
 """
@@ -33,7 +33,7 @@ class Backend(Protocol):
 
     DEVICES: tuple[str, ...]
 
-    def why_unavailable(self) -> str | None: ...
+    def why_unavailable(self, precision: str = "fp32") -> str | None: ...
 
     def open_session(self, path: Path, options: SessionOptions) -> Session: ...
 

@@ -16,7 +16,7 @@ DEVICES = ("cuda", "cpu")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def why_unavailable() -> str | None:
+def why_unavailable(precision: str = "fp32") -> str | None:
     """None, or why ONNX Runtime cannot run here."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed (pip install onnxruntime, or onnxruntime-gpu for CUDA)"

@@ -8,7 +8,7 @@ Each module offers
     HIGHER_IS_BETTER: bool      whether the worst of several values is the smallest
     measure(original, candidate) -> float
 
-`original` and `candidate` are uint8 arrays of one shape, any number of axes for pointwise metrics, `(H, W, C)` for ssim.
+`original` and `candidate` are uint8 arrays of one shape, `(H, W, C)`.
 The first line of its docstring says in the report what it is.
 """
 

@@ -28,18 +28,23 @@ class Ends:
     image: str
     outputs: Mapping[str, str]
     flag: str = ""
-    batched: bool = True
+
+    @property
+    def batched(self) -> bool:
+        """Whether the graph has a batch axis, as all but the generators do."""
+        return bool(self.flag)
 
 
-_GENERATOR = Ends("input_image:0", {"result": "output_image:0"}, batched=False)
-_TOWER = {"image": "tower_0/images:0", "flag": "training_flag:0"}
+_GENERATOR = Ends("input_image:0", {"result": "output_image:0"})
 _ENDS: Mapping[str, Ends] = {
     "dctnet-background": _GENERATOR,
     "dctnet-head": _GENERATOR,
     "dctnet-detector": Ends(
-        outputs={"boxes": "tower_0/boxes:0", "scores": "tower_0/scores:0", "count": "tower_0/num_detections:0"}, **_TOWER
+        "tower_0/images:0",
+        {"boxes": "tower_0/boxes:0", "scores": "tower_0/scores:0", "count": "tower_0/num_detections:0"},
+        flag="training_flag:0",
     ),
-    "dctnet-landmarks": Ends(outputs={"prediction": "tower_0/prediction:0"}, **_TOWER),
+    "dctnet-landmarks": Ends("tower_0/images:0", {"prediction": "tower_0/prediction:0"}, flag="training_flag:0"),
 }
 
 

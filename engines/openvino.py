@@ -1,0 +1,51 @@
+"""OpenVINO's own form of the graph (IR), which loads without an ONNX parser and runs as f32 or bf16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cameo.errors import EngineError
+from engines import EngineOptions
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class BuildOpenVino:
+    """A folder with model.xml and model.bin, weights kept in FP32."""
+
+    name: ClassVar[str] = "build-openvino"
+    output: ClassVar[str] = "engine.openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino",)
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write the engine.
+
+        Raises:
+            EngineError: OpenVINO cannot read the graph.
+        """
+        import openvino
+
+        try:
+            model = openvino.convert_model(source)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise EngineError(f"openvino cannot read {source}: {reason}; leave the engine out for this network") from error
+        # Without this, weights are stored in FP16 and the FP32 engine is no longer exact.
+        openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
+        return {"targets": [], "profiles": []}
+
+
+def builder(options: EngineOptions) -> BuildOpenVino:
+    """The stage that builds this engine; it needs no ranges and no targets."""
+    return BuildOpenVino()
+
+
+def why_not_buildable() -> str | None:
+    """None, or why OpenVINO is not here."""
+    from cameo.backends import backend
+
+    return backend("openvino").why_unavailable()

@@ -1,0 +1,68 @@
+"""Finds what a bundle is to be compared with, and runs the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cameo.artifact import sha256_of
+from cameo.bundle import Bundle
+from cameo.errors import CheckpointError, PhotoError
+from pipeline.recipe import model
+from validate.compare import ValidationOptions, run_validation
+from validate.report import write
+from validate.results import Report
+
+DEMO_PHOTO = Path(__file__).resolve().parents[1] / "demo" / "photo.jpg"
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def validate_bundle(
+    folder: Path,
+    weights: Path | None,
+    photos: Path | None,
+    say: Callable[[str], None],
+    options: ValidationOptions | None = None,
+) -> Report:
+    """Compare the bundle with its originals, write report.json and report.html into it, and return the report.
+
+    Raises:
+        CheckpointError: an original is no longer where it was, or is another file than the bundle was built from.
+        PhotoError: no photos.
+    """
+    bundle = Bundle(folder)
+    recipes = {recipe.network: recipe for recipe in model(bundle.manifest.model).recipes}
+    originals = {name: _original(bundle, name, weights) for name in bundle.networks}
+    gates = [replace(gate, network=name) for name in bundle.networks for gate in recipes[name].gates]
+    chosen = _photos(photos or DEMO_PHOTO)
+    say(f"comparing {', '.join(originals)} with their originals on {len(chosen)} photo(s)")
+    report = run_validation(folder, originals, chosen, gates, options)
+    write(report, folder)
+    return report
+
+
+def _original(bundle: Bundle, network: str, weights: Path | None) -> Path:
+    source = bundle.networks[network].source
+    path = weights / str(source["file"]) if weights is not None else Path(str(source["path"]))
+    if not path.is_file():
+        raise CheckpointError(
+            f"the original of {network} is not at {path}: name the folder that holds {source['file']} with --weights"
+        )
+    if sha256_of(path) != source["sha256"]:
+        raise CheckpointError(
+            f"{path} is not the file that the bundle was built from (expected sha256 {str(source['sha256'])[:12]}...): "
+            "name the right folder with --weights, or build the bundle again"
+        )
+    return path
+
+
+def _photos(place: Path) -> Sequence[Path]:
+    if place.is_dir():
+        found = sorted(path for path in place.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+        if not found:
+            raise PhotoError(f"{place} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}): name another folder")
+        return found
+    if not place.is_file():
+        raise PhotoError(f"there is no photo or folder {place}: check --photos")
+    return [place]

@@ -1,0 +1,104 @@
+"""A bundle against its originals: runs everything, holds the gates against it, returns the report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cameo.artifact import sha256_of
+from cameo.bundle import Bundle
+from cameo.errors import CameoError, CheckpointError, EngineUnavailable, GateError, PhotoError
+from cameo.images import read_photo
+from validate import latency, originals, provenance
+from validate.fidelity import OUTPUT_DIFFERENCE
+from validate.measurement import Gate, GateResult, hold
+from validate.metrics import metric_names
+from validate.network import MEMORY_METRICS, NetworkComparison, ValidationOptions
+from validate.pictures import Comparison
+from validate.results import NetworkResult, PhotoRecord, Report
+
+__all__ = ["ValidationOptions", "raise_if_failed", "run_validation"]
+
+
+def run_validation(
+    bundle: Path,
+    weights: Mapping[str, Path],
+    photos: Sequence[Path],
+    gates: Sequence[Gate],
+    options: ValidationOptions | None = None,
+) -> Report:
+    """Compare every engine in `bundle` that can run here with the original in `weights` (network to checkpoint).
+
+    Raises:
+        PhotoError: no photo, or one that cannot be read.
+        CheckpointError: a network without weights, or weights of something else.
+        EngineUnavailable: not one engine of the bundle can run here.
+        EngineError: the original or an engine crashed.
+        CameoError: a gate on a metric that does not exist.
+    """
+    opened = Bundle(bundle)
+    _check_request(opened, weights, photos, gates)
+    pictures = {str(path): read_photo(path) for path in photos}
+    networks: list[NetworkResult] = []
+    shown: list[Comparison] = []
+    for name, entry in opened.networks.items():
+        comparison = NetworkComparison(bundle, entry, weights[name], options or ValidationOptions())
+        with tempfile.TemporaryDirectory(prefix="cameo-validate-") as scratch:
+            networks.append(comparison.run(pictures, Path(scratch)))
+        shown += comparison.pictures
+    if all(engine.subject.why_not_run for network in networks for engine in network.engines):
+        reasons = {engine.subject.why_not_run for network in networks for engine in network.engines}
+        raise EngineUnavailable(f"nothing can be validated, as no engine of {bundle} runs here: {'; '.join(reasons)}")
+    results = [(gate, _hold(gate, networks)) for gate in gates]
+    held = tuple(dict.fromkeys(one for _, found in results for one in found))
+    return Report(
+        model=opened.manifest.model,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        passed=all(result.passed for result in held),
+        gates=held,
+        unchecked_gates=tuple(gate for gate, found in results if not found),
+        networks=tuple(networks),
+        photos=tuple(
+            PhotoRecord(Path(path).name, sha256_of(Path(path)), *photo.shape[:2]) for path, photo in pictures.items()
+        ),
+        device=provenance.device(),
+        versions=provenance.versions(library for name in weights for library in originals.family(name).LIBRARIES),
+        bundle=dict(opened.manifest.provenance),
+        pictures=tuple(shown),
+    )
+
+
+def raise_if_failed(report: Report) -> None:
+    """Do nothing where every gate holds.
+
+    Raises:
+        GateError: naming the subject, metric, value and limit of every gate that does not.
+    """
+    if report.failures:
+        raise GateError(f"{report.model} failed {len(report.failures)} gate(s): {'; '.join(map(str, report.failures))}")
+
+
+def _check_request(bundle: Bundle, weights: Mapping[str, Path], photos: Sequence[Path], gates: Sequence[Gate]) -> None:
+    """Refuse what cannot be validated before anything is started."""
+    if not photos:
+        raise PhotoError("validation needs at least one photo, got none: name some with --photos")
+    missing = [name for name in bundle.networks if name not in weights]
+    if missing:
+        raise CheckpointError(f"no original to compare {', '.join(missing)} with: expected its weights among --weights")
+    known = (*metric_names(), *latency.METRICS, *MEMORY_METRICS, OUTPUT_DIFFERENCE.rstrip("/"))
+    for gate in gates:
+        if gate.metric.partition("/")[0] not in known:
+            raise CameoError(f"a gate names the metric '{gate.metric}', which is none of {', '.join(known)}")
+
+
+def _hold(gate: Gate, networks: Sequence[NetworkResult]) -> list[GateResult]:
+    """`gate` on every engine that it covers."""
+    return [
+        result
+        for network in networks
+        for engine in network.engines
+        if gate.covers(network.name, engine.engine, engine.precision)
+        for result in hold(gate, engine.subject.measurements)
+    ]

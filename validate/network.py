@@ -1,0 +1,195 @@
+"""One network: its original and every engine that can run here, each in a process of its own, on the same photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cameo.artifact import sha256_of
+from cameo.backends import backend
+from cameo.bundle import EngineEntry, NetworkEntry
+from cameo.errors import CameoError, EngineUnavailable
+from cameo.session import Tensor
+from validate import fidelity, latency
+from validate.fidelity import Deviation
+from validate.inputs import Size, fit, runnable_sizes
+from validate.latency import Rounds
+from validate.measurement import Measurement, find
+from validate.pictures import Comparison, compare_pictures
+from validate.remote import RemoteSession, Spec
+from validate.results import EngineResult, NetworkResult, PlannedMemory, SizeFidelity, Subject
+
+MEMORY_METRICS = ("peak_rss", "peak_rss_ratio", "vram", "planned_memory")
+_MIB = 2**20
+_LONGEST_PICTURE = 640
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Sizes are (height, width). `threads` 0 leaves every engine its own default, as the original has its own."""
+
+    fidelity_sizes: tuple[Size, ...] = ((256, 256), (360, 480), (1024, 1024))
+    latency_size: Size = (720, 960)
+    rounds: Rounds = field(default_factory=Rounds)
+    threads: int = 0
+    timeout_s: float = 300.0
+
+
+@dataclass
+class Contender:
+    """One engine while it is being measured."""
+
+    entry: EngineEntry
+    subject: str
+    why_not_run: str = ""
+    session: RemoteSession | None = None
+    by_size: dict[Size, list[Deviation]] = field(default_factory=dict)
+    latencies_ms: tuple[float, ...] = ()
+    memory: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def running(self) -> RemoteSession:
+        """Its session, which only engines that can run here have."""
+        if self.session is None:
+            raise EngineUnavailable(f"{self.subject} cannot run here: {self.why_not_run}")
+        return self.session
+
+
+class NetworkComparison:
+    """Measures one network of a bundle; use `run` once."""
+
+    def __init__(self, bundle: Path, network: NetworkEntry, weights: Path, options: ValidationOptions) -> None:
+        self._bundle = bundle
+        self._network = network
+        self._weights = weights
+        self._options = options
+        self._contenders = [
+            Contender(entry, f"{network.name}/{entry.engine}-{entry.precision}") for entry in network.engines
+        ]
+        self.pictures: list[Comparison] = []
+
+    def run(self, photos: Mapping[str, NDArray[np.uint8]], scratch: Path) -> NetworkResult:
+        """Everything measured of this network on `photos` (uint8 `(H, W, 3)` RGB); `pictures` is filled as well.
+
+        Raises:
+            CheckpointError: the weights are not this network's.
+            EngineError: the original or an engine crashed, or gave outputs of another shape.
+        """
+        sizes = runnable_sizes(self._network, self._options.fidelity_sizes)
+        latency_size = runnable_sizes(self._network, [self._options.latency_size])[0]
+        with ExitStack() as stack:
+            original = self._start(stack, scratch)
+            taking_part = [contender for contender in self._contenders if contender.session is not None]
+            for size in sizes:
+                for name, photo in photos.items():
+                    self._compare(original, taking_part, size, name, _save(scratch, fit(photo, size)))
+            feeds = _save(scratch, fit(next(iter(photos.values())), latency_size))
+            times = latency.interleaved([original, *(c.running for c in taking_part)], feeds, self._options.rounds)
+            for contender, found in zip(taking_part, times[1:], strict=True):
+                contender.latencies_ms, contender.memory = found, contender.running.memory()
+            memory = original.memory()
+        name = original.spec.subject
+        measured = (*latency.measurements(name, times[0], times[0])[:-1], *_memory(name, memory))
+        return NetworkResult(
+            self._network.name,
+            sha256_of(self._weights),
+            self._network.onnx.sha256,
+            dict(self._network.source),
+            tuple(sizes),
+            latency_size,
+            Subject(name, measured, times[0]),
+            tuple(self._result(contender, times[0], measured) for contender in self._contenders),
+        )
+
+    def _start(self, stack: ExitStack, scratch: Path) -> RemoteSession:
+        """Start the original and every engine side by side; return the original when all are loaded."""
+        name, options = self._network.name, self._options
+        specs = [Spec(f"{name}/original", name, weights=str(self._weights.resolve()))]
+        starting: list[Contender] = []
+        for contender in self._contenders:
+            contender.why_not_run = backend(contender.entry.engine).why_unavailable() or ""
+            if not contender.why_not_run:
+                entry, bundle = contender.entry, str(self._bundle.resolve())
+                spec = Spec(contender.subject, name, "", bundle, entry.engine, entry.precision, threads=options.threads)
+                specs.append(spec)
+                starting.append(contender)
+        original, *sessions = [stack.enter_context(RemoteSession(s, scratch, options.timeout_s)) for s in specs]
+        original.wait()
+        for contender, session in zip(starting, sessions, strict=True):
+            try:
+                session.wait()
+                contender.session = session
+            except EngineUnavailable as error:
+                contender.why_not_run = str(error)
+        return original
+
+    def _compare(
+        self, original: RemoteSession, contenders: list[Contender], size: Size, photo: str, feeds: Path
+    ) -> None:
+        expected = original.run(feeds)
+        for contender in contenders:
+            outputs = contender.running.run(feeds)
+            try:
+                found = fidelity.deviations(self._network.outputs, expected, outputs)
+            except CameoError as error:
+                raise type(error)(f"{contender.subject} at {size[1]}×{size[0]}: {error}") from error
+            contender.by_size.setdefault(size, []).extend(found)
+            if "result" in expected and size == self._picture_size():
+                self._picture(contender, photo, expected, outputs)
+
+    def _picture_size(self) -> Size:
+        """The largest size whose pictures a page can show pixel by pixel, else the smallest there is."""
+        sizes = sorted(runnable_sizes(self._network, self._options.fidelity_sizes), key=lambda size: size[0] * size[1])
+        return ([size for size in sizes if max(size) <= _LONGEST_PICTURE] or sizes[:1])[-1]
+
+    def _picture(
+        self, contender: Contender, photo: str, expected: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        """Keep the pictures of one photo for every engine: the first."""
+        if contender.subject not in {kept.subject for kept in self.pictures}:
+            pair = (expected["result"][0].astype(np.uint8), outputs["result"][0].astype(np.uint8))
+            self.pictures.append(compare_pictures(contender.subject, photo, *pair))
+
+    def _result(
+        self, contender: Contender, original_ms: tuple[float, ...], original: tuple[Measurement, ...]
+    ) -> EngineResult:
+        entry, subject = contender.entry, contender.subject
+        planned = tuple(
+            PlannedMemory(p.name, p.max, p.target, p.weight_bytes / _MIB, p.activation_bytes / _MIB)
+            for p in entry.profiles
+            if p.weight_bytes is not None and p.activation_bytes is not None
+        )
+        measured = [Measurement(subject, f"planned_memory/{p.profile}", p.total_mib, "MiB", False) for p in planned]
+        if contender.session is not None:
+            measured += fidelity.measurements(subject, (d for runs in contender.by_size.values() for d in runs))
+            measured += latency.measurements(subject, contender.latencies_ms, original_ms)
+            measured += _memory(subject, contender.memory, find(original, "peak_rss"))
+        by_size = tuple(
+            SizeFidelity(*size, {d.metric: d.value for d in fidelity.worst(runs)})
+            for size, runs in contender.by_size.items()
+        )
+        told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
+        return EngineResult(entry.engine, entry.precision, entry.file.sha256, entry.file.bytes, told, by_size, planned)
+
+
+def _memory(subject: str, memory: Mapping[str, float | None], original: float | None = None) -> list[Measurement]:
+    """Peak RSS, its ratio to the original's, and GPU memory, as far as they are known."""
+    peak, vram = memory["peak_rss_mib"], memory["vram_mib"]
+    found = [Measurement(subject, "peak_rss", peak, "MiB", False)] if peak is not None else []
+    if peak is not None and original is not None:
+        found.append(Measurement(subject, "peak_rss_ratio", peak / original, "×", False))
+    if vram is not None:
+        found.append(Measurement(subject, "vram", vram, "MiB", False))
+    return found
+
+
+def _save(scratch: Path, image: NDArray[np.uint8]) -> Path:
+    """The feeds of one picture as a file."""
+    path = scratch / "feeds.npz"
+    np.savez(path, image=image[None])
+    return path

@@ -1,0 +1,115 @@
+"""A report as one HTML page that needs nothing else: styles, pictures and charts are inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from validate.measurement import GateResult, Measurement
+from validate.page.markup import badge, figure, number, shown, table, title
+from validate.page.network import section
+from validate.page.provenance import method, not_run, provenance
+from validate.results import Report
+
+_STYLE = Path(__file__).with_name("style.css")
+
+
+@dataclass(frozen=True)
+class FlowPicture:
+    """What the whole model makes of a photo: both encoded as PNG or JPEG, and a sentence about it."""
+
+    before: bytes
+    after: bytes
+    caption: str
+
+
+def render(report: Report, flow: FlowPicture | None = None) -> str:
+    """The page of `report`."""
+    parts = [
+        _header(report),
+        _gates(report),
+        _flow(flow) if flow else "",
+        *(section(n, (p for p in report.pictures if p.subject.startswith(f"{n.name}/"))) for n in report.networks),
+        not_run(report),
+        method(),
+        provenance(report),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(report.model)}: validation report</title><style>{_STYLE.read_text()}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _header(report: Report) -> str:
+    ran = [e.subject for n in report.networks for e in n.engines if not e.subject.why_not_run]
+    where = f"{report.device['processor']}, {report.device['cores']} cores"
+    return (
+        f'<header class="{"good" if report.passed else "bad"}"><p class="eyebrow">Validation report</p>'
+        f"<h1>{escape(report.model)} {badge(report.passed)}</h1>"
+        f"<p>{len(ran)} engines of {len(report.networks)} networks against their originals, on {len(report.photos)} "
+        f"photos. {escape(where)}. {escape(report.created.replace('T', ' '))}.</p>"
+        f'<ul class="tiles">{"".join(_tiles(report, [m for s in ran for m in s.measurements]))}</ul></header>'
+    )
+
+
+def _tiles(report: Report, measured: list[Measurement]) -> Iterable[str]:
+    """The figures that a reader wants first."""
+    held = sum(gate.passed for gate in report.gates)
+    yield _tile("Gates that hold", f"{held} of {len(report.gates)}", "")
+    for name, heading in (
+        ("throughput_ratio", "Fastest engine"),
+        ("peak_rss_ratio", "Leanest engine"),
+    ):
+        found = [m for m in measured if m.metric == name]
+        if found:
+            best = (max if found[0].higher_is_better else min)(found, key=lambda m: m.value)
+            yield _tile(heading, f"{shown(best)}", f"{title(name).lower()}: {best.subject}")
+    difference = [m for m in measured if m.metric == "max_difference"]
+    if difference:
+        largest = max(difference, key=lambda m: m.value)
+        yield _tile("Largest difference", shown(largest), f"of 255: {largest.subject}")
+
+
+def _tile(heading: str, value: str, about: str) -> str:
+    return f"<li><span>{escape(heading)}</span><strong>{escape(value)}</strong><small>{escape(about)}</small></li>"
+
+
+def _gates(report: Report) -> str:
+    rows = [_gate_row(gate) for gate in sorted(report.gates, key=lambda gate: gate.passed)]
+    unchecked = "".join(
+        f"<li>{escape(str(gate))} (limit {gate.limit:g}): no engine that ran here is measured by it</li>"
+        for gate in report.unchecked_gates
+    )
+    return (
+        "<section><h2>Gates</h2>"
+        + (table(["engine", "metric", "measured", "limit", ""], rows) if rows else "<p>No gate was asked for.</p>")
+        + (f"<h3>Not checked here</h3><ul>{unchecked}</ul>" if unchecked else "")
+        + "</section>"
+    )
+
+
+def _gate_row(gate: GateResult) -> list[str]:
+    found = gate.measurement
+    bound = "≥" if found.higher_is_better else "≤"
+    limit = f"{bound} {gate.limit:g} {found.unit}".rstrip()
+    return [
+        escape(found.subject),
+        escape(title(found.metric)),
+        number(found.value, found.unit),
+        escape(limit),
+        badge(gate.passed),
+    ]
+
+
+def _flow(flow: FlowPicture) -> str:
+    return (
+        f"<section><h2>The whole model on a photo</h2><p>{escape(flow.caption)}</p><div class='pair'>"
+        + figure(flow.before, "photo")
+        + figure(flow.after, "result")
+        + "</div></section>"
+    )

@@ -1,0 +1,64 @@
+"""The pictures of a report: encoded for a page, and the difference of two as a heatmap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+_JPEG_QUALITY = 90
+_LEAST_FULL_SCALE = 2
+_COLOURS = cv2.COLORMAP_INFERNO
+
+
+def jpeg(image: Image) -> bytes:
+    """`image` uint8 `(H, W, 3)` RGB as JPEG."""
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
+def shrink(image: Image, long_side: int) -> Image:
+    """`image` with its long side at most `long_side`."""
+    scale = long_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def full_scale(original: Image, candidate: Image) -> int:
+    """The difference in levels that a heatmap's brightest colour stands for: a power of two that fits the largest."""
+    largest = int(np.abs(original.astype(np.int16) - candidate).max())
+    return max(_LEAST_FULL_SCALE, 1 << max(0, largest - 1).bit_length())
+
+
+def heatmap(original: Image, candidate: Image, scale: int) -> bytes:
+    """PNG of the largest difference of each pixel's three values; every pixel is drawn 3 wide, so that one is seen."""
+    difference = np.abs(original.astype(np.int16) - candidate).max(axis=2)
+    shown = np.clip(difference * 255 // scale, 0, 255).astype(np.uint8)
+    widened = cv2.dilate(shown, np.ones((3, 3), np.uint8))
+    return cv2.imencode(".png", cv2.applyColorMap(widened, _COLOURS))[1].tobytes()
+
+
+def scale_bar() -> bytes:
+    """PNG `(1, 256)` of the heatmap's colours, from no difference to full scale."""
+    return cv2.imencode(".png", cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], _COLOURS))[1].tobytes()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The original's and an engine's picture of one photo, and their difference: encoded, for a page."""
+
+    subject: str
+    photo: str
+    original: bytes
+    candidate: bytes
+    difference: bytes
+    full_scale: int
+
+
+def compare_pictures(subject: str, photo: str, original: Image, candidate: Image) -> Comparison:
+    """The two pictures uint8 `(H, W, 3)` RGB of one photo, encoded, with their heatmap."""
+    scale = full_scale(original, candidate)
+    return Comparison(subject, photo, jpeg(original), jpeg(candidate), heatmap(original, candidate, scale), scale)
