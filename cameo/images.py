@@ -1,4 +1,4 @@
-"""Photos in, images out: every photo becomes uint8 RGB, upright, on white; every image is written whole or not at all."""
+"""Photos in, images out: a photo becomes uint8 RGB, upright, on white; an image is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The photo, uint8 `(H, W, 3)` RGB, turned upright by its EXIF tag, transparency composited on white.
 
     `source` is a path, the bytes of a file, a PIL image, or an array: uint8 or uint16, `(H, W)` or `(H, W, C)` with 1
-    (grey), 3 (RGB) or 4 (RGBA) channels; a uint8 RGB array comes back as it is, not copied. The size is checked before a
-    file is decoded.
+    (grey), 3 (RGB) or 4 (RGBA) channels. A uint8 RGB array comes back as it is, not copied. A file's size is checked
+    before it is decoded.
 
     Raises:
         PhotoError: the photo is missing, damaged, empty, of an unknown format or larger than `max_pixels`.
@@ -156,7 +156,7 @@ def _scale_to_8_bits(values: NDArray[Any]) -> Pixels:
 
 def _on_white(image: Image.Image) -> Image.Image:
     if not (image.has_transparency_data or image.mode in ("La", "RGBa")):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy
     rgba = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(rgba, mask=rgba.getchannel("A"))
@@ -189,7 +189,7 @@ def check_output(path: str | Path) -> str:
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected the name of an image file: add a name such as result.png.")
     if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written: create it first.")
+        raise OutputError(f"The folder {path.parent} of {path.name} does not exist: create it first.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"The folder {path.parent} cannot be written to: choose another, or change its permissions.")
     return encoding
@@ -212,8 +212,9 @@ def write_image(path: str | Path, image: Pixels) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path} could not be written ({reason}): free some space or choose another folder.") from error
+        raise OutputError(
+            f"{path} could not be written ({error.strerror or error}): free some space or choose another folder."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -4,7 +4,8 @@
     python -m demo.train_dctnet background head      # half an hour on two CPU cores with bfloat16
 
 The background network starts as the identity, the head network from the background's weights. They see crops of freely
-licensed photos and are graded on their final output, after the guided filter. Each is written as a frozen TensorFlow graph, the form in which DCT-Net's authors ship theirs.
+licensed photos and are graded on their final output, after the guided filter. Each is written as a frozen TensorFlow
+graph, the form in which DCT-Net's authors ship theirs.
 """
 
 import argparse

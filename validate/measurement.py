@@ -36,7 +36,8 @@ class Gate:
         return all(asked in ("", got) for asked, got in asked_and_got)
 
     def __str__(self) -> str:
-        return f"{self.metric} of {self.network or 'every network'}/{self.engine or '*'}-{self.precision or '*'}"
+        engine = " ".join(filter(None, (self.engine, self.precision))) or "every engine"
+        return f"{self.metric} of {engine} in {self.network or 'every network'}"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ class Published:
     latency_ms: float
 
 
-SOURCE = "published, other hardware"
-
 # A deployment article on DCT-Net: RTX 4090, TensorFlow 1.15, 1024×1024.
 DCTNET_HARDWARE = "RTX 4090, TensorFlow 1.15"
 _DCTNET = (

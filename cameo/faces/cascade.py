@@ -52,7 +52,8 @@ class CascadeFinder:
             small, scaleFactor=1.1, minNeighbors=NEIGHBOURS, minSize=(MIN_FACE, MIN_FACE)
         )
         boxes = sorted((tuple(map(int, box)) for box in found), key=lambda box: -box[2])[:MAX_FACES]
-        return [self._face(small, box).scaled(gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0]) for box in boxes]
+        enlarge = (gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0])
+        return [self._face(small, box).scaled(*enlarge) for box in boxes]
 
     def _face(self, gray: NDArray[Any], box: tuple[int, ...]) -> Face:
         x, y, side, _ = box
@@ -90,8 +91,8 @@ def _load(name: str) -> Any:
     folder = getattr(getattr(cv2, "data", None), "haarcascades", None)
     if folder is None or not hasattr(cv2, "CascadeClassifier"):
         raise EngineUnavailable(
-            f"OpenCV {cv2.__version__} has no Haar cascades, expected OpenCV 4: pip install 'opencv-python-headless<5', "
-            "or build the bundle with dctnet-detector and dctnet-landmarks."
+            f"OpenCV {cv2.__version__} has no Haar cascades, expected OpenCV 4: run pip install "
+            "'opencv-python-headless<5', or build the bundle with dctnet-detector and dctnet-landmarks."
         )
     cascade = cv2.CascadeClassifier(str(Path(folder, name)))
     if cascade.empty():

@@ -60,9 +60,9 @@ class FaceFinder:
         canvas[: small.shape[0], : small.shape[1]] = small
         found = self._detector.run({"image": canvas[None]})
         count = int(found["count"][0])
-        boxes, scores = found["boxes"][0, :count], found["scores"][0, :count]
-        rows = np.column_stack([boxes[:, [1, 0, 3, 2]] * np.float32(DETECTOR_SIZE / scale), scores])
-        return rows[scores > MIN_SCORE].astype(np.float32)
+        boxes = np.asarray(found["boxes"][0, :count], np.float32)[:, [1, 0, 3, 2]] * np.float32(DETECTOR_SIZE / scale)
+        scores = np.asarray(found["scores"][0, :count], np.float32)
+        return np.column_stack([boxes, scores])[scores > MIN_SCORE]
 
     def find_landmarks(self, image: Image, boxes: list[Points]) -> Points:
         """The 68 landmarks of every box, whole numbers as float32 `(K, 68, 2)`, in pixels of the photo."""
@@ -72,7 +72,7 @@ class FaceFinder:
         fractions = np.asarray(prediction[:, :136], np.float32).reshape(-1, 68, 2)
         corners = np.array([square[:2] for square in squares])[:, None]
         sides = np.array([square[2] for square in squares], np.float32)[:, None, None]
-        return np.trunc(fractions * sides + corners.astype(np.float64)).astype(np.float32)
+        return np.asarray(np.trunc(fractions * sides + corners.astype(np.float64)), np.float32)
 
 
 def _largest(detections: Points) -> Points:
@@ -111,8 +111,8 @@ def _track_box(landmarks: Points, detections: Points) -> Points:
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
     for detection in detections[:, :4]:
         if _iou(box, detection) > SAME_FACE_IOU:
-            return (LANDMARKS_SHARE * box + (1 - LANDMARKS_SHARE) * detection).astype(np.float32)
-    return box.astype(np.float32)
+            return np.asarray(LANDMARKS_SHARE * box + (1 - LANDMARKS_SHARE) * detection, np.float32)
+    return np.asarray(box, np.float32)
 
 
 def _iou(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -1,8 +1,8 @@
 """The five points of a face from its 68 landmarks: pupils, nose tip and corners of the mouth.
 
 A pupil is the median position of the dark pixels inside the eye. As in the originals (`get_f5p` of DCT-Net and face
-fusion) an eye is the polygon of its first *five* landmarks: the sixth, on the lower lid, is left out. That cuts a corner
-off the eye, but the published networks saw heads aligned this way, so it stays.
+fusion) an eye is the polygon of its first *five* landmarks: the sixth, on the lower lid, is left out. That cuts off a
+corner of the eye, but the published networks saw heads aligned this way, so it stays.
 """
 
 from __future__ import annotations

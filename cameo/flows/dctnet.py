@@ -38,7 +38,7 @@ Canvas = NDArray[Any]
 FindFaces = Callable[[Image], list[Face]]
 
 BACKGROUND, HEAD, DETECTOR, LANDMARKS = "dctnet-background", "dctnet-head", "dctnet-detector", "dctnet-landmarks"
-MAX_LONG_SIDE: Final = 3000  # pixels; 9 megapixels take the background network some 8 GiB in float32
+MAX_LONG_SIDE: Final = 3000  # pixels; the memory of the background network grows with their square
 MULTIPLE: Final = 16  # both sides of what the background network gets
 HEAD_SIZE: Final = 288
 # The original's reference points: one pixel right and down, three quarters of the usual scale, to show all of the hair.
@@ -206,7 +206,7 @@ def _round_at_size(canvas: Canvas, size: tuple[int, int]) -> Image:
 
 def _bounds(to_image: Matrix, width: int, height: int) -> tuple[slice, slice]:
     """Rows and columns of the image that a warped head crop can reach."""
-    corners = transform(to_image, np.array([(0, 0), (HEAD_SIZE, 0), (0, HEAD_SIZE), (HEAD_SIZE, HEAD_SIZE)], np.float64))
+    corners = transform(to_image, np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64) * HEAD_SIZE)
     left, top = np.clip(np.floor(corners.min(axis=0)) - 2, 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, (width, height)).astype(int)
     return slice(top, bottom), slice(left, right)
@@ -225,12 +225,10 @@ def _ellipse() -> NDArray[np.float32]:
     centre, axes = HEAD_SIZE // 2, [math.floor(fraction * HEAD_SIZE) for fraction in _HALF_AXES]
     cv2.ellipse(inside, (centre, centre), axes, 0, 0, 360, 1, cv2.FILLED)
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.minimum(distance / np.float32(_FEATHER * HEAD_SIZE), np.float32(1))
+    return np.asarray(np.minimum(distance / (_FEATHER * HEAD_SIZE), 1), np.float32)
 
 
-def open_flow(
-    sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Mapping[str, object]
-) -> DctNetFlow:
+def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Mapping[str, object]) -> DctNetFlow:
     """The flow over the networks and assets of a bundle; `options` are the fields of `DctNetOptions`.
 
     Without the detector and landmarks networks, OpenCV's cascades find the faces; without the asset `alpha`, the mask

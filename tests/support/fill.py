@@ -1,8 +1,8 @@
 """Weights, inputs and fixtures as pure functions of a name and a shape, so that no checkpoint has to be stored.
 
-The stream of a name is PCG64 seeded with the first eight bytes (little endian) of sha256(salt + name). Whoever agrees on
-names and shapes gets the same float32 numbers. `fill_state_dict` chooses a distribution by what a key means, so that
-activations of the filled network stay in a sane range.
+The stream of a name is PCG64 seeded with the first eight bytes (little endian) of sha256(salt + name). Whoever agrees
+on names and shapes gets the same float32 numbers. `fill_state_dict` chooses a distribution by what a key means, so
+that activations of the filled network stay in a sane range.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ def statistics(values: Array) -> Array:
 
 
 def compare(expected: Mapping[str, Array], name: str, got: Array) -> dict[str, float]:
-    """How far `got` is from the packed array `name`: max_abs, mean_abs, rel_rms, stat_diff and, if stored, full_max_abs.
+    """How far `got` is from the packed array `name`: max_abs, mean_abs, rel_rms, stat_diff; full_max_abs if stored.
 
     Raises:
         AssertionError: the shapes differ.

@@ -65,3 +65,19 @@ class FrozenCompanion(FrozenSession):
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self._fetch({"tower_0/images:0": feeds["image"]})
+
+
+def open_generators(folder: Path) -> tuple[FrozenGenerator, FrozenGenerator]:
+    """The background and the head network."""
+    return FrozenGenerator(folder / "cartoon_bg.pb"), FrozenGenerator(folder / "cartoon_h.pb")
+
+
+def open_companions(folder: Path) -> tuple[FrozenCompanion, FrozenCompanion]:
+    """The face detector and the landmark network."""
+    detector = FrozenCompanion(
+        folder / "detector.pb",
+        boxes="tower_0/boxes:0",
+        scores="tower_0/scores:0",
+        count="tower_0/num_detections:0",
+    )
+    return detector, FrozenCompanion(folder / "keypoints.pb", prediction="tower_0/prediction:0")

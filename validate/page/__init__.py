@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from validate.measurement import GateResult, Measurement
+from validate.measurement import GateResult, Measurement, find
 from validate.page.markup import badge, figure, number, shown, table, title
 from validate.page.network import section
 from validate.page.provenance import method, not_run, provenance
 from validate.results import Report
 
+# Metric, heading, which value to show, and of engines of which precision ("" for all).
+_HIGHLIGHTS: tuple[tuple[str, str, Callable[..., Measurement], str], ...] = (
+    ("throughput_ratio", "Fastest engine", max, ""),
+    ("peak_rss_ratio", "Leanest engine", min, ""),
+    ("max_difference", "Fidelity of fp32 engines", max, "fp32"),
+)
 _STYLE = Path(__file__).with_name("style.css")
 
 
@@ -46,33 +52,27 @@ def render(report: Report, flow: FlowPicture | None = None) -> str:
 
 
 def _header(report: Report) -> str:
-    ran = [e.subject for n in report.networks for e in n.engines if not e.subject.why_not_run]
+    ran = sum(not engine.subject.why_not_run for network in report.networks for engine in network.engines)
     where = f"{report.device['processor']}, {report.device['cores']} cores"
     return (
         f'<header class="{"good" if report.passed else "bad"}"><p class="eyebrow">Validation report</p>'
         f"<h1>{escape(report.model)} {badge(report.passed)}</h1>"
-        f"<p>{len(ran)} engines of {len(report.networks)} networks against their originals, on {len(report.photos)} "
+        f"<p>{ran} engines of {len(report.networks)} networks against their originals, on {len(report.photos)} "
         f"photos. {escape(where)}. {escape(report.created.replace('T', ' '))}.</p>"
-        f'<ul class="tiles">{"".join(_tiles(report, [m for s in ran for m in s.measurements]))}</ul></header>'
+        f'<ul class="tiles">{"".join(_tiles(report))}</ul></header>'
     )
 
 
-def _tiles(report: Report, measured: list[Measurement]) -> Iterable[str]:
-    """The figures that a reader wants first."""
-    held = sum(gate.passed for gate in report.gates)
-    yield _tile("Gates that hold", f"{held} of {len(report.gates)}", "")
-    for name, heading in (
-        ("throughput_ratio", "Fastest engine"),
-        ("peak_rss_ratio", "Leanest engine"),
-    ):
-        found = [m for m in measured if m.metric == name]
+def _tiles(report: Report) -> Iterable[str]:
+    """The figures that a reader wants first, of the networks that make pictures."""
+    yield _tile("Gates that hold", f"{sum(gate.passed for gate in report.gates)} of {len(report.gates)}", "")
+    engines = [e for n in report.networks for e in n.engines if find(e.subject.measurements, "psnr") is not None]
+    for name, heading, best, precision in _HIGHLIGHTS:
+        covered = [e.subject for e in engines if precision in ("", e.precision)]
+        found = [m for subject in covered for m in subject.measurements if m.metric == name]
         if found:
-            best = (max if found[0].higher_is_better else min)(found, key=lambda m: m.value)
-            yield _tile(heading, f"{shown(best)}", f"{title(name).lower()}: {best.subject}")
-    difference = [m for m in measured if m.metric == "max_difference"]
-    if difference:
-        largest = max(difference, key=lambda m: m.value)
-        yield _tile("Largest difference", shown(largest), f"of 255: {largest.subject}")
+            chosen = best(found, key=lambda m: m.value)
+            yield _tile(heading, shown(chosen), f"{title(name)}, {chosen.subject}")
 
 
 def _tile(heading: str, value: str, about: str) -> str:
@@ -87,7 +87,7 @@ def _gates(report: Report) -> str:
     )
     return (
         "<section><h2>Gates</h2>"
-        + (table(["engine", "metric", "measured", "limit", ""], rows) if rows else "<p>No gate was asked for.</p>")
+        + (table(["", "engine", "metric", "measured", "limit"], rows) if rows else "<p>No gate was asked for.</p>")
         + (f"<h3>Not checked here</h3><ul>{unchecked}</ul>" if unchecked else "")
         + "</section>"
     )
@@ -96,13 +96,12 @@ def _gates(report: Report) -> str:
 def _gate_row(gate: GateResult) -> list[str]:
     found = gate.measurement
     bound = "≥" if found.higher_is_better else "≤"
-    limit = f"{bound} {gate.limit:g} {found.unit}".rstrip()
     return [
+        badge(gate.passed),
         escape(found.subject),
         escape(title(found.metric)),
         number(found.value, found.unit),
-        escape(limit),
-        badge(gate.passed),
+        escape(f"{bound} {number(gate.limit, found.unit)}"),
     ]
 
 

@@ -41,15 +41,16 @@ class Bar:
 _ROW = 46
 _BAR_TOP = 20
 _BAR_HEIGHT = 15
-_FULL_WIDTH = 78.0  # per cent; the rest is for the value of the longest bar
+_FULL_WIDTH = 74.0  # per cent; the rest is for the value of the longest bar
 
 
-def bar_chart(name: str, bars: Sequence[Bar], unit: str) -> str:
-    """The chart with its legend; bars start at zero and share one scale."""
+def bar_chart(name: str, bars: Sequence[Bar], unit: str, hardware: str = "") -> str:
+    """The chart with its legend; bars start at zero and share one scale. `hardware` is that of published figures."""
     largest = max(max(bar.value, bar.whisker) for bar in bars)
     rows = "".join(_row(bar, index * _ROW, _FULL_WIDTH / largest, unit) for index, bar in enumerate(bars))
+    about = {**MEANING, Kind.PUBLISHED: f"{MEANING[Kind.PUBLISHED]} ({hardware})"}
     kinds = [kind for kind in Kind if any(bar.kind is kind for bar in bars)]
-    legend = "".join(f'<li><span class="key {kind}"></span>{escape(MEANING[kind])}</li>' for kind in kinds)
+    legend = "".join(f'<li><span class="key {kind}"></span>{escape(about[kind])}</li>' for kind in kinds)
     height = len(bars) * _ROW
     return (
         f'<figure class="chart"><figcaption>{escape(name)}</figcaption>'

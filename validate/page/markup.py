@@ -38,10 +38,10 @@ def number(value: float, unit: str) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     digits = {"ms": f"{value:,.0f}" if value >= 100 else f"{value:.1f}", "MiB": f"{value:,.0f}", "levels": f"{value:g}"}
-    digits |= {"dB": f"{value:.1f}", "×": f"{value:.2f}", "%": f"{value:.4f}"}
+    digits |= {"dB": f"{value:.1f}", "×": f"{value:.2f}", "%": f"{value:.3g}"}
     # Similarity is cut, not rounded: 1.000000 is for identical pictures alone.
     text = digits.get(unit) or (f"{math.floor(value * 1e6) / 1e6:.6f}" if 0.1 < value <= 1 else f"{value:.2g}")
-    return f"{text} {unit}".rstrip()
+    return f"{text} {unit.removesuffix('s') if (value, unit) == (1, 'levels') else unit}".rstrip()
 
 
 def shown(measurement: Measurement | None) -> str:

@@ -10,7 +10,7 @@ from validate.metrics import metric, metric_names
 from validate.page.charts import Bar, Kind, bar_chart
 from validate.page.markup import data_uri, figure, number, pixels, shown, table, title
 from validate.pictures import Comparison, scale_bar
-from validate.published import SOURCE, published
+from validate.published import published
 from validate.results import EngineResult, NetworkResult, Subject
 
 _HIDDEN = "planned_memory/"  # has a table of its own
@@ -40,8 +40,8 @@ def engine_name(engine: EngineResult) -> str:
 def _pictures(picture: Comparison) -> str:
     _, _, engine = picture.subject.partition("/")
     legend = (
-        f'<span class="scale">0<img src="{data_uri(scale_bar())}" alt="">{picture.full_scale} levels</span>'
-        f"<small>of 255; every pixel that differs is drawn three pixels wide</small>"
+        f'<span class="scale">0<img src="{data_uri(scale_bar())}" alt="">{picture.full_scale} levels of 255</span>'
+        "<small>every pixel that differs is drawn three pixels wide</small>"
     )
     return (
         '<div class="trio">'
@@ -81,10 +81,14 @@ def _measured(measurements: Sequence[Measurement], name: str) -> Measurement | N
 
 
 def _charts(network: NetworkResult) -> str:
-    memory = bar_chart("Peak memory", [*_memory_bars(network), *_published_bars(network, "memory")], "MiB")
-    latency = bar_chart(
-        "Latency p50 (whisker: p95)", [*_latency_bars(network), *_published_bars(network, "latency")], "ms"
-    )
+    hardware, figures = published(network.name, max(network.fidelity_sizes, key=min))
+    memory_bars, latency_bars = _memory_bars(network), _latency_bars(network)
+    for one in figures:
+        note = f"published, {one.size}×{one.size}"
+        memory_bars.append(Bar(one.what, note, Kind.PUBLISHED, one.vram_mib))
+        latency_bars.append(Bar(one.what, note, Kind.PUBLISHED, one.latency_ms))
+    memory = bar_chart("Peak memory", memory_bars, "MiB", hardware)
+    latency = bar_chart("Latency p50 (whisker: up to p95)", latency_bars, "ms", hardware)
     return f'<div class="pair">{memory}{latency}</div>'
 
 
@@ -100,7 +104,7 @@ def _latency_bars(network: NetworkResult) -> list[Bar]:
 
 def _memory_bars(network: NetworkResult) -> list[Bar]:
     largest = max(network.fidelity_sizes, key=lambda size: size[0] * size[1])
-    note = f"peak RSS of the process, {pixels(largest)}"
+    note = f"peak RSS, {pixels(largest)}"
     bars = [Bar("original", note, Kind.ORIGINAL, find(network.original.measurements, "peak_rss") or 0.0)]
     for engine in network.engines:
         if peak := find(engine.subject.measurements, "peak_rss"):
@@ -114,19 +118,6 @@ def _memory_bars(network: NetworkResult) -> list[Bar]:
                 about = f"planned for {plan.target}, up to {pixels(size)}"
                 bars.append(Bar(engine_name(engine), about, Kind.PLANNED, plan.total_mib))
     return bars
-
-
-def _published_bars(network: NetworkResult, what: str) -> list[Bar]:
-    hardware, figures = published(network.name, max(network.fidelity_sizes, key=min))
-    return [
-        Bar(
-            one.what,
-            f"{SOURCE}: {one.size}×{one.size}, {hardware.partition(',')[0]}",
-            Kind.PUBLISHED,
-            one.vram_mib if what == "memory" else one.latency_ms,
-        )
-        for one in figures
-    ]
 
 
 def _by_size(network: NetworkResult) -> str:

@@ -1,0 +1,81 @@
+"""The runtime stands alone: nothing of the workshop, quick to import, installable from its wheel."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import BuildOptions, build
+from pipeline.recipe import model
+from tests.support import frozen_graphs
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "tensorflow", "onnx", "tf2onnx", "onnxsim", "onnxruntime", "openvino", "cv2", "numpy", "pydantic")
+WORKSHOP = ("exporters", "optimize", "engines", "validate", "pipeline")
+
+
+def python(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_import_brings_nothing_heavy() -> None:
+    loaded = set(python("import sys, cameo; print(*{name.split('.')[0] for name in sys.modules})").split())
+    assert not loaded & {*HEAVY, *WORKSHOP}
+
+
+def test_no_module_of_the_runtime_reaches_the_workshop() -> None:
+    program = (
+        "import sys, pkgutil, importlib, cameo\n"
+        "for m in pkgutil.walk_packages(cameo.__path__, 'cameo.'):\n    importlib.import_module(m.name)\n"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    loaded = set(python(program).split())
+    assert "cv2" in loaded, "every module was imported"
+    assert not loaded & {"torch", "tensorflow", "onnx", "tf2onnx", "pydantic", *WORKSHOP}
+
+
+def test_import_takes_less_than_half_a_second() -> None:
+    def seconds(program: str) -> float:
+        started = time.perf_counter()
+        python(program)
+        return time.perf_counter() - started
+
+    bare = statistics.median(seconds("pass") for _ in range(3))
+    assert statistics.median(seconds("import cameo") for _ in range(3)) - bare < 0.5
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_only_the_runtime(wheel: Path) -> None:
+    folders = {Path(name).parts[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"cameo"}
+
+
+def test_the_wheel_runs_a_photo_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    (tmp_path / "weights").mkdir()
+    frozen_graphs.write_small(tmp_path / "weights" / "cartoon_h.pb")
+    frozen_graphs.write_small(tmp_path / "weights" / "cartoon_bg.pb", "bg/")
+    build(model("dctnet"), tmp_path / "weights", tmp_path / "bundle", BuildOptions(engines=("onnxruntime",)), print)
+    environment = tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [environment / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-c", ROOT / "constraints.txt", wheel, "onnxruntime"], check=True)
+    bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [environment / "bin/cameo", "run", tmp_path / "bundle", ROOT / "demo/photo.jpg", "-o", tmp_path / "o.png"]
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 face(s)" in done.stdout
+    assert (tmp_path / "o.png").stat().st_size > 10_000
+    listed = subprocess.run([environment / "bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True)
+    assert not {"torch", "tensorflow", "onnx", "tf2onnx"} & set(listed.stdout.lower().split())

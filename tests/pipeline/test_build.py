@@ -1,0 +1,147 @@
+"""From weights to bundle: complete, cached, repaired, and never over somebody's files."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cameo
+from cameo.bundle import Bundle
+from cameo.errors import BundleError, CheckpointError, EngineUnavailable, OutputError
+from engines import engine
+from pipeline.build import BuildOptions, build
+from pipeline.recipe import model
+from tests.support import fill, frozen_graphs
+
+OPTIONS = BuildOptions(engines=("onnxruntime",))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("weights")
+    frozen_graphs.write_small(folder / "cartoon_h.pb")
+    frozen_graphs.write_small(folder / "cartoon_bg.pb", "bg/")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("build") / "dctnet"
+    assert build(model("dctnet"), weights, out, OPTIONS, print)
+    return out
+
+
+@pytest.fixture
+def bundle(built: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(built, tmp_path / "bundle")
+
+
+def test_a_second_build_does_nothing(weights: Path, built: Path) -> None:
+    lines: list[str] = []
+    assert not build(model("dctnet"), weights, built, OPTIONS, lines.append)
+    assert lines[-1].startswith("0 stages built")
+
+
+def test_the_bundle_holds_what_it_lists(built: Path) -> None:
+    bundle = Bundle(built)
+    listed = {file.path for n in bundle.networks.values() for file in (n.onnx, *(e.file for e in n.engines))}
+    listed |= {file.path for file in bundle.manifest.assets.values()}
+    present = {str(p.relative_to(built)) for p in built.rglob("*") if p.is_file()}
+    assert present == listed | {"bundle.json"}
+    assert set(bundle.networks) == {"dctnet-background", "dctnet-head"}
+
+
+def test_a_bundle_runs(built: Path) -> None:
+    photo = fill.smooth_u8("photo", 90, 70)
+    with cameo.load(built) as cartoonize:
+        assert np.asarray(cartoonize(photo)).shape == photo.shape
+        assert "cascades stand in" in cartoonize.describe()
+
+
+@pytest.mark.parametrize("member", ["engines/dctnet-head.onnxruntime.onnx", "bundle.json"])
+def test_a_changed_byte_is_noticed(bundle: Path, member: str) -> None:
+    path = bundle / member
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="changed since|is damaged"):
+        cameo.load(bundle)
+
+
+def test_a_missing_file_is_noticed(bundle: Path) -> None:
+    (bundle / "engines/dctnet-head.onnxruntime.onnx").unlink()
+    with pytest.raises(BundleError, match="is missing from the bundle"):
+        cameo.load(bundle)
+
+
+def test_a_newer_format_is_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(BundleError, match="has bundle format 99"):
+        Bundle(bundle)
+
+
+def test_a_damaged_bundle_is_repaired_by_the_next_build(weights: Path, built: Path) -> None:
+    victim = built / "networks/dctnet-head.onnx"
+    victim.write_bytes(b"broken")
+    assert build(model("dctnet"), weights, built, OPTIONS, print)
+    cameo.load(built).close()
+    assert victim.stat().st_size > 6
+
+
+def test_somebody_elses_folder_is_left_alone(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="is no bundle.*nothing was changed"):
+        build(model("dctnet"), weights, tmp_path, OPTIONS, print)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_missing_weights_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    with pytest.raises(CheckpointError, match="has no cartoon_bg.pb or cartoon_anime_bg.pb"):
+        build(model("dctnet"), tmp_path / "weights", tmp_path / "out", OPTIONS, print)
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        build(model("dctnet"), tmp_path / "absent", tmp_path / "out", OPTIONS, print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_weights_leave_no_bundle(weights: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(weights, tmp_path / "weights")
+    (folder / "cartoon_h.pb").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cartoon_h.pb is empty"):
+        build(model("dctnet"), folder, tmp_path / "out", OPTIONS, print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_cannot_be_built_here_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine("openvino"), "why_not_buildable", lambda: "no such luck")
+    with pytest.raises(EngineUnavailable, match="'openvino' cannot be built here: no such luck"):
+        build(model("dctnet"), weights, tmp_path / "out", BuildOptions(engines=("openvino",)), print)
+
+
+def test_an_engine_that_the_bundle_lacks_is_refused(built: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="the bundle has no engine 'openvino' for dctnet-background"):
+        cameo.load(built, engine="openvino")
+
+
+def test_commands_end_with_one_sentence(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+
+    failed = run("pipeline", "build", "dctnet", "--weights", str(tmp_path / "no"), "--out", str(tmp_path / "out"))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: there is no folder")
+    assert failed.stderr.count("\n") == 1
+    unknown = run("pipeline", "build", "nonsense", "--weights", ".", "--out", str(tmp_path / "out"))
+    assert (unknown.returncode, unknown.stderr) == (1, "error: there is no model 'nonsense': choose one of dctnet\n")
+    assert run("pipeline", "build").returncode == 2
+    debug = run("cameo.commands", "info", str(tmp_path), "--debug")
+    assert "Traceback" in debug.stderr
+    assert "Traceback" not in run("cameo.commands", "info", str(tmp_path)).stderr

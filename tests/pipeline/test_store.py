@@ -1,0 +1,149 @@
+"""The store: nothing is built twice, nothing half-written counts, and every failure is one sentence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from cameo.artifact import Artifact
+from cameo.errors import CheckpointError, OutputError, StageError
+from pipeline import fingerprint
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Shout:
+    """A stage of the tests: upper-cases its input, or misbehaves."""
+
+    ending: str = "!"
+    fails: str = ""
+
+    name: ClassVar[str] = "shout-text"
+    output: ClassVar[str] = "loud.txt"
+    tools: ClassVar[tuple[str, ...]] = ("pytest",)
+
+    def run(self, source: Path, out: Path) -> dict[str, Any]:
+        out.write_text("half")
+        if self.fails == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fails == "sleeps":
+            time.sleep(60)
+        if self.fails == "refuses":
+            raise CheckpointError(f"{source} is not loud enough: shout first")
+        if self.fails == "disk":
+            raise OSError(28, "No space left on device")
+        if self.fails == "bug":
+            raise ZeroDivisionError("a bug")
+        out.write_text(source.read_text().upper() + self.ending)
+        return {"letters": len(source.read_text())}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Artifact:
+    path = tmp_path / "quiet.txt"
+    path.write_text("hello")
+    return Artifact.of(path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_a_second_run_builds_nothing(store: Store, source: Artifact) -> None:
+    first, second = store.run(Shout(), source), store.run(Shout(), source)
+    assert (first.built, second.built) == (True, False)
+    assert second.artifact.path.read_text() == "HELLO!"
+    assert second.facts == {"letters": 5}
+    assert {"manifest.json", "log.txt", "reproduce.sh"} <= {p.name for p in second.artifact.path.parent.iterdir()}
+
+
+def test_parameters_input_and_tools_are_part_of_the_key(
+    store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {fingerprint.stage_key(Shout(), source.sha256)}
+    keys.add(fingerprint.stage_key(Shout(ending="?"), source.sha256))
+    keys.add(fingerprint.stage_key(Shout(), "another input"))
+    monkeypatch.setattr(fingerprint, "tool_versions", lambda tools: {"pytest": "0.0"})
+    keys.add(fingerprint.stage_key(Shout(), source.sha256))
+    assert len(keys) == 4
+
+
+def test_source_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editing a module that a stage imports indirectly changes the digest."""
+    package = tmp_path / "optimize_probe"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "stage.py").write_text("def f():\n    from optimize_probe.helper import g\n")
+    (package / "helper.py").write_text("g = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fingerprint, "PROJECT", ("optimize_probe",))
+    before = fingerprint._source_digest("optimize_probe.stage")
+    (package / "helper.py").write_text("g = 2\n")
+    fingerprint._source_digest.cache_clear()
+    assert fingerprint._source_digest("optimize_probe.stage") != before
+
+
+def test_a_changed_output_is_built_again(store: Store, source: Artifact) -> None:
+    result = store.run(Shout(), source)
+    result.artifact.path.write_text("HELLO?")
+    again = store.run(Shout(), source)
+    assert again.built
+    assert again.artifact.path.read_text() == "HELLO!"
+
+
+def test_a_stage_that_refuses_leaves_only_its_log(store: Store, source: Artifact) -> None:
+    with pytest.raises(CheckpointError, match=r"is not loud enough: shout first \[log: .*shout-text.failed.log\]"):
+        store.run(Shout(fails="refuses"), source)
+    assert [p.name for p in store.folder.iterdir()] == ["shout-text.failed.log"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "error", "match"),
+    [
+        ("killed", StageError, r"was killed, most likely for want of memory \(signal 9\)"),
+        ("bug", StageError, r"failed \(exit code 1\).*ZeroDivisionError: a bug"),
+        ("disk", OutputError, "no space left while writing"),
+    ],
+)
+def test_a_stage_that_dies_is_one_sentence(
+    store: Store, source: Artifact, fails: str, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        store.run(Shout(fails=fails), source)
+    assert not list(store.folder.glob("shout-text-*"))
+
+
+def test_kill_9_in_a_stage_is_repaired_by_the_next_run(tmp_path: Path, source: Artifact) -> None:
+    folder = tmp_path / "store"
+    program = (
+        "from pathlib import Path\nfrom cameo.artifact import Artifact\nfrom pipeline.store import Store\n"
+        "from tests.pipeline.test_store import Shout\n"
+        f"Store(Path({str(folder)!r})).run(Shout(fails='sleeps'), Artifact.of(Path({str(source.path)!r})))\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not list(folder.glob(".work-*/loud.txt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(folder.glob(".work-*/loud.txt")), "the stage never started"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    store = Store(folder)
+    assert not list(folder.glob(".work-*")), "what the killed run left is removed"
+    assert store.run(Shout(), source).artifact.path.read_text() == "HELLO!"
+
+
+def test_reproduce_runs_the_stage_alone(store: Store, source: Artifact, tmp_path: Path) -> None:
+    result = store.run(Shout(), source)
+    script = result.artifact.path.with_name("reproduce.sh").read_text()
+    assert "python -m pipeline.child tests.pipeline.test_store:Shout" in script
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    script = script.replace("python -m", f"{sys.executable} -m")
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "loud.txt").read_text() == "HELLO!"
