@@ -40,7 +40,7 @@ report: validate ## the same, and say where the report is
 	@echo "open $(OUT)/report.html"
 
 bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
-	@$(BIN)/python -m validate.bench
+	@$(BIN)/python -m pipeline.bench
 
 style: $(VENV) ## format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -17,7 +17,14 @@ from pipeline.stage import Stage
 from validate.measurement import Gate
 
 
-STANDARD_PASSES = ("simplify-graph", "fuse-box-filter", "fix-resize-scales", "fuse-channel-shuffle", "clean-layout")
+STANDARD_PASSES = (
+    "simplify-graph",
+    "fuse-box-filter",
+    "fix-resize-scales",
+    "fuse-channel-shuffle",
+    "clean-layout",
+    "stack-moments",
+)
 """Passes that change no result beyond rounding: what every graph gets first."""
 
 

@@ -20,6 +20,7 @@ PURPOSE = {
     "fix-resize-scales": ("doubling", {"Shape", "Concat", "Mul"}, {"Resize"}),
     "fuse-channel-shuffle": ("shuffle", {"Reshape", "Split", "Transpose", "Unsqueeze"}, {"Gather"}),
     "clean-layout": ("sandwich", {"Transpose"}, {"Mul", "Sub", "Concat", "LeakyRelu"}),
+    "stack-moments": ("moments", set(), {"Concat", "Split"}),
     "simplify-graph": ("doubling", set(), {"Resize"}),
 }
 
@@ -53,7 +54,9 @@ def test_every_pass_does_what_it_is_for(name: str, tmp_path: Path) -> None:
     assert not ops & gone
     assert there <= ops
     assert facts["changed"]
-    assert facts["nodes_after"] <= facts["nodes_before"]
+    if name != "stack-moments":  # it trades nodes for memory
+        assert facts["nodes_after"] <= facts["nodes_before"]
+    assert facts["ops_removed"].get("AveragePool", 0) == (2 if name == "stack-moments" else 0)
 
 
 @pytest.mark.parametrize("name", [name for name in optimize.pass_names() if name != "simplify-graph"])

@@ -115,6 +115,22 @@ def sandwich() -> onnx.ModelProto:
     return model(nodes, {"x": ["N", 3, "H", "W"]}, ["y"], scale=scale, half=np.float32(0.5))
 
 
+def moments() -> onnx.ModelProto:
+    """The statistics of a guided filter: variance of x and covariance of x and y over 3×3 windows."""
+    window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 0}
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["xx"]),
+        helper.make_node("Mul", ["y", "x"], ["xy"]),
+        *(helper.make_node("AveragePool", [name], [f"mean_{name}"], **window) for name in ("x", "y", "xx", "xy")),
+        helper.make_node("Mul", ["mean_x", "mean_x"], ["mean_x_squared"]),
+        helper.make_node("Sub", ["mean_xx", "mean_x_squared"], ["variance"]),
+        helper.make_node("Mul", ["mean_x", "mean_y"], ["product_of_means"]),
+        helper.make_node("Sub", ["mean_xy", "product_of_means"], ["covariance"]),
+    ]
+    shape = ["N", 3, "H", "W"]
+    return model(nodes, {"x": shape, "y": shape}, ["variance", "covariance"])
+
+
 def untouched() -> onnx.ModelProto:
     """A graph that no pass has anything to do in."""
     weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -126,6 +142,7 @@ GRAPHS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "doubling": doubling,
     "shuffle": shuffle,
     "sandwich": sandwich,
+    "moments": moments,
     "untouched": untouched,
 }
 

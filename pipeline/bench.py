@@ -1,0 +1,171 @@
+"""`make bench`: every figure that the README promises, measured on this machine in one run.
+
+    python -m pipeline.bench [--out build/bench]
+
+writes bench.md (a table of target, measured value and verdict), and the full report of the comparison beside it.
+Engines and originals take turns in the comparison, so that ratios hold on a noisy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+from cameo.artifact import Artifact
+from cameo.bundle import Bundle
+from cameo.errors import CameoError
+from pipeline.build import BuildOptions, build
+from pipeline.recipe import model, recipe
+from pipeline.store import Store
+from pipeline.validation import validate_bundle
+from validate.compare import ValidationOptions
+from validate.latency import Rounds
+from validate.measurement import find
+from validate.results import NetworkResult, Report
+
+DEMO = Path("demo")
+SIZES = ((256, 256), (360, 480), (512, 512), (604, 1000), (720, 960), (1024, 1024))
+MIXED_RUNS = 200
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One promise: what was measured, and whether it holds (None: there is no target)."""
+
+    what: str
+    target: str
+    measured: str
+    holds: bool | None
+
+
+def main() -> int:
+    """Measure everything, write the table, and return 1 if a promise does not hold."""
+    parser = argparse.ArgumentParser(description="Measure every figure that the README promises.")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    out: Path = parser.parse_args().out
+    try:
+        build(model("dctnet"), DEMO, out, BuildOptions(), console.print)
+        rounds = Rounds(least=15, most=40, seconds=45)
+        report = validate_bundle(out, DEMO, None, console.print, ValidationOptions(SIZES, (720, 960), rounds))
+        rows = [*_comparison(report), *_planned(out), *_build_time(), *_import_time(), *_steady_memory(out)]
+    except CameoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text = _table(rows, report)
+    (out / "bench.md").write_text(text)
+    console.print(text + f"\nwrote {out / 'bench.md'} and {out / 'report.html'}")
+    return 0 if all(row.holds is not False for row in rows) else 1
+
+
+def _comparison(report: Report) -> Iterator[Row]:
+    """Fidelity, throughput and memory of the generator against the TensorFlow original."""
+    network = next(network for network in report.networks if network.name == "dctnet-background")
+    for engine in network.engines:
+        subject, name = engine.subject, f"{engine.engine} {engine.precision}"
+        if subject.why_not_run:
+            continue
+
+        def value(metric: str, measurements: tuple = subject.measurements) -> float:  # type: ignore[type-arg]
+            return find(measurements, metric) or 0.0
+
+        if engine.precision == "fp32":
+            largest, share = value("max_difference"), value("changed_share")
+            yield Row(f"{name}: largest difference", "≤ 1 level", f"{largest:.0f}", largest <= 1)
+            yield Row(f"{name}: values that differ", "≤ 0.1 %", f"{share:.4f} %", share <= 0.1)
+        else:
+            yield Row(f"{name}: PSNR", "≥ 45 dB", f"{value('psnr'):.1f} dB", value("psnr") >= 45)
+        least = 1.0 if engine.precision == "fp32" else 1.6
+        ratio, ms = value("throughput_ratio"), value("latency_p50")
+        original_ms = find(network.original.measurements, "latency_p50") or 0.0
+        measured = f"{ratio:.2f} × ({ms:.0f} ms against {original_ms:.0f} ms)"
+        yield Row(f"{name}: throughput at 960×720", f"≥ {least:g} × TensorFlow", measured, ratio >= least)
+        yield _memory_row(name, network, value("peak_rss"), value("peak_rss_ratio"))
+
+
+def _memory_row(name: str, network: NetworkResult, peak: float, ratio: float) -> Row:
+    original = find(network.original.measurements, "peak_rss") or 0.0
+    measured = f"{ratio:.2f} × ({peak:.0f} MiB against {original:.0f} MiB)"
+    return Row(f"{name}: peak RSS, up to 1024²", "≤ 0.5 × TensorFlow", measured, ratio <= 0.5)
+
+
+def _planned(bundle: Path) -> Iterator[Row]:
+    """What the RTX builder plans for 1024²."""
+    for entry in Bundle(bundle).network("dctnet-background").engines:
+        for profile in entry.profiles:
+            if profile.max[:3] == (1, 1024, 1024) and profile.weight_bytes and profile.activation_bytes:
+                mib = (profile.weight_bytes + profile.activation_bytes) / 2**20
+                what = f"{entry.engine} {entry.precision}: planned for 1024², {profile.target}"
+                yield Row(what, "≤ 420 MiB", f"{mib:.0f} MiB", mib <= 420)
+
+
+def _build_time() -> Iterator[Row]:
+    """Export and all engines of one network, from nothing."""
+    chosen = recipe("dctnet-background")
+    with tempfile.TemporaryDirectory(prefix="cameo-bench-") as folder:
+        store, started = Store(Path(folder)), time.monotonic()
+        result = store.run(chosen.exporter, Artifact.of(DEMO / "cartoon_bg.pb"))
+        for stage in chosen.pass_stages():
+            result = store.run(stage, result.artifact)
+        for engine in ("onnxruntime", "openvino", "tensorrt-rtx"):
+            store.run(chosen.builder(engine, BuildOptions().targets), result.artifact)
+        seconds = time.monotonic() - started
+    yield Row("export and build one network, three engines", "< 30 s", f"{seconds:.1f} s", seconds < 30)
+
+
+def _import_time() -> Iterator[Row]:
+    def seconds(program: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        return time.perf_counter() - started
+
+    bare = statistics.median(seconds("pass") for _ in range(7))
+    taken = statistics.median(seconds("import cameo") for _ in range(7)) - bare
+    yield Row("import cameo", "< 0.5 s", f"{taken:.3f} s", taken < 0.5)
+
+
+_MIXED_SIZES = """
+import sys, numpy as np, cameo
+from validate.memory import peak_rss_mib
+rng = np.random.default_rng(0)
+with cameo.load(sys.argv[1], engine=sys.argv[2], precision=sys.argv[3]) as cartoonize:
+    def run(count):
+        for _ in range(count):
+            height, width = rng.integers(64, 720, 2)
+            cartoonize(rng.integers(0, 256, (height, width, 3), np.uint8))
+    cartoonize(rng.integers(0, 256, (736, 736, 3), np.uint8))
+    run(40); early = peak_rss_mib(); run(int(sys.argv[4]) - 40); print(early, peak_rss_mib())
+"""
+
+
+def _steady_memory(bundle: Path) -> Iterator[Row]:
+    """Peak memory after 40 and after 200 photos of random sizes."""
+    for engine, precision in (("onnxruntime", "fp32"), ("openvino", "bf16")):
+        command = [sys.executable, "-c", _MIXED_SIZES, str(bundle), engine, precision, str(MIXED_RUNS)]
+        early, late = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        what = f"{engine} {precision}: peak RSS after {MIXED_RUNS} photos of mixed sizes"
+        yield Row(what, "as after 40 (± 5 %)", f"{late:.0f} MiB, {early:.0f} after 40", late <= early * 1.05)
+
+
+def _table(rows: list[Row], report: Report) -> str:
+    verdict = {True: "holds", False: "**fails**", None: ""}
+    device = ", ".join(f"{name} {value}" for name, value in report.device.items())
+    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
+    lines = ["| what | target | measured | |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.target} | {row.measured} | {verdict[row.holds]} |" for row in rows]
+    return "\n".join([f"Measured {date.today()} on {device}; {versions}.", "", *lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
