@@ -1,8 +1,8 @@
 """Cameo's runtime: bundle → session → photo in, photo out.
 
-    import cameo
-    with cameo.load("build/dctnet") as cartoonize:
-        cartoon = cartoonize(Image.open("photo.jpg"))
+import cameo
+with cameo.load("build/dctnet") as cartoonize:
+    cartoon = cartoonize(Image.open("photo.jpg"))
 """
 
 from __future__ import annotations

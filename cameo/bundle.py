@@ -97,17 +97,18 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
+def _profile(fields: Mapping[str, Any]) -> Profile:
+    shapes = {name: tuple(fields[name]) for name in ("min", "opt", "max")}
+    return Profile(**{**fields, **shapes})
+
+
 def _engine(fields: Mapping[str, Any]) -> EngineEntry:
-    profiles = tuple(
-        Profile(**{k: tuple(v) if isinstance(v, list) else v for k, v in profile.items()})
-        for profile in fields["profiles"]
-    )
     return EngineEntry(
         fields["engine"],
         fields["precision"],
         StoredFile(**fields["file"]),
         tuple(fields["targets"]),
-        profiles,
+        tuple(map(_profile, fields["profiles"])),
         fields["facts"],
     )
 
@@ -148,7 +149,9 @@ class Bundle:
             return self.networks[name]
         except KeyError:
             known = ", ".join(self.networks)
-            raise BundleError(f"{self.folder} has no network '{name}': it holds {known}; build it again with it") from None
+            raise BundleError(
+                f"{self.folder} has no network '{name}': it holds {known}; build it again with it"
+            ) from None
 
     def verified(self, file: StoredFile) -> Path:
         """The absolute path of a file of the bundle whose content is what the manifest says.
@@ -178,7 +181,9 @@ def _read_manifest(folder: Path) -> Manifest:
         stored = body.pop("sha256")
         version = body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise BundleError(f"{path} is damaged: it is not the JSON that a build writes; build the bundle again") from None
+        raise BundleError(
+            f"{path} is damaged: it is not the JSON that a build writes; build the bundle again"
+        ) from None
     if version != FORMAT:
         raise BundleError(
             f"{path} has bundle format {version}, this runtime reads {FORMAT}: build it again with this version"

@@ -46,7 +46,9 @@ class Loaded:
         self.bundle = bundle
         self.engines: dict[str, EngineEntry] = {}
         with ExitStack() as opening:
-            sessions = {name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()}
+            sessions = {
+                name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()
+            }
             assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
             flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
             self.flow: Any = flow.open_flow(sessions, assets, flow_options)
@@ -84,7 +86,9 @@ class Loaded:
         self.close()
 
 
-def load(folder: str | Path, *, engine: str = "", precision: str = "", device: str = "", threads: int = 0, **flow: Any) -> Loaded:
+def load(
+    folder: str | Path, *, engine: str = "", precision: str = "", device: str = "", threads: int = 0, **flow: Any
+) -> Loaded:
     """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
 
     `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
@@ -110,7 +114,9 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
     if not fitting:
         asked = " ".join(filter(None, (options.engine, options.precision)))
         offers = ", ".join(f"{e.engine} {e.precision}" for e in network.engines)
-        raise EngineUnavailable(f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; build it with it")
+        raise EngineUnavailable(
+            f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; build it with it"
+        )
     reasons = {}
     for entry in sorted(fitting, key=_preference):
         reason = backend(entry.engine).why_unavailable(entry.precision)

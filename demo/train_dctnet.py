@@ -51,7 +51,13 @@ class Training:
 TRAININGS = {
     "background": Training("cartoon_bg.pb", cartoon_look.BACKGROUND, face_share=0.25),
     "head": Training(
-        "cartoon_h.pb", cartoon_look.HEAD, face_share=0.6, steps=1400, learning_rate=6e-4, start_from="cartoon_bg.pb"
+        "cartoon_h.pb",
+        cartoon_look.HEAD,
+        face_share=0.6,
+        steps=400,
+        views=200,
+        learning_rate=6e-4,
+        start_from="cartoon_bg.pb",
     ),
 }
 
@@ -75,7 +81,7 @@ def train(training: Training, folder: Path) -> Generator:
         torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm=1.0)
         optimizer.step()
         schedule.step()
-        if step % 200 == 0:
+        if step % 100 == 0:
             log.info("%s: step %d of %d, loss %.4f", training.file_name, step, training.steps, loss.item())
     return network.eval()
 

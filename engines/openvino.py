@@ -33,7 +33,9 @@ class BuildOpenVino:
             model = openvino.convert_model(source)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
-            raise EngineError(f"openvino cannot read {source}: {reason}; leave the engine out for this network") from error
+            raise EngineError(
+                f"openvino cannot read {source}: {reason}; leave the engine out for this network"
+            ) from error
         # Without this, weights are stored in FP16 and the FP32 engine is no longer exact.
         openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
         return {"targets": [], "profiles": []}

@@ -68,7 +68,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, onnx.checker.ValidationError) as error:
-        raise CheckpointError(f"{path} is not an ONNX graph, or damaged ({type(error).__name__}): export it again") from error
+        raise CheckpointError(
+            f"{path} is not an ONNX graph, or damaged ({type(error).__name__}): export it again"
+        ) from error
     if not model.graph.node:
         raise CheckpointError(f"{path} holds no nodes: expected an ONNX graph; export it again")
     return model

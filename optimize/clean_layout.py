@@ -43,7 +43,11 @@ class CleanLayout(GraphPass):
         graph_model = ir.from_proto(model)
         graph = graph_model.graph
         changed = False
-        while any(_merge(graph, node) or _sink(graph, node) or _reduce(graph, node) for node in list(graph) if node.graph is graph):
+        while any(
+            _merge(graph, node) or _sink(graph, node) or _reduce(graph, node)
+            for node in list(graph)
+            if node.graph is graph
+        ):
             changed = True
             drop_unused(graph_model)
         if not changed:

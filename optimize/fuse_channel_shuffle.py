@@ -131,7 +131,9 @@ def _evaluate(nodes: list[ir.Node], feeds: dict[Any, NDArray[Any]], end: ir.Valu
     from onnx.reference import ReferenceEvaluator
 
     position = {node: index for index, node in enumerate(nodes[0].graph)}  # type: ignore[arg-type]
-    constants = {i.name: constant(i) for node in nodes for i in node.inputs if i is not None and constant(i) is not None}
+    constants = {
+        i.name: constant(i) for node in nodes for i in node.inputs if i is not None and constant(i) is not None
+    }
     graph = onnx.helper.make_graph(
         [ir.to_proto(node) for node in sorted(nodes, key=position.__getitem__)],
         "moves",

@@ -54,8 +54,11 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
     files = _weight_files(model, weights, say)
     _refuse_foreign(out)
     store = Store(out.parent / ".store", say)
-    parts = [_build_part(recipe, files[recipe.network], wanted, options, store) for recipe in model.recipes
-             if recipe.network in files]
+    parts = [
+        _build_part(recipe, files[recipe.network], wanted, options, store)
+        for recipe in model.recipes
+        if recipe.network in files
+    ]
     assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
     assembled = _assemble(model, parts, assets, out, options)
     say(f"{store.built} stages built, {store.reused} up to date")
@@ -94,9 +97,7 @@ def _weight_files(model: Model, folder: Path, say: Say) -> dict[str, Path]:
 
 
 def _expected(model: Model) -> str:
-    return ", ".join(
-        recipe.weight_files[0] + (" (optional)" if recipe.optional else "") for recipe in model.recipes
-    )
+    return ", ".join(recipe.weight_files[0] + (" (optional)" if recipe.optional else "") for recipe in model.recipes)
 
 
 def _build_part(recipe: Recipe, weights: Path, wanted: Iterable[str], options: BuildOptions, store: Store) -> _Part:
@@ -219,5 +220,3 @@ def tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
 
     graph = onnx.load(path, load_external_data=False).graph
     return tuple(map(spec, graph.input)), tuple(map(spec, graph.output))
-
-

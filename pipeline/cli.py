@@ -130,7 +130,9 @@ def build(
 @app.command()
 def validate(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
-    weights: Annotated[Path | None, typer.Option(help="The authors' files, if they are no longer where they were.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The authors' files, if they are no longer where they were.")
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="A photo or a folder of photos; default: the demo's.")] = None,
 ) -> None:
     """Compare a bundle with its original: writes report.json and report.html; exit 1 if a gate fails."""

@@ -16,7 +16,6 @@ from engines import EngineOptions, InputRange
 from pipeline.stage import Stage
 from validate.measurement import Gate
 
-
 STANDARD_PASSES = (
     "simplify-graph",
     "fuse-box-filter",

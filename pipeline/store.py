@@ -49,7 +49,9 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot make the folder {folder} ({error.strerror}): choose another with --out") from error
+            raise OutputError(
+                f"cannot make the folder {folder} ({error.strerror}): choose another with --out"
+            ) from error
         _remove_abandoned(folder)
 
     def run(self, stage: Stage, source: Artifact) -> Result:
@@ -72,7 +74,9 @@ class Store:
         try:
             work = Path(tempfile.mkdtemp(prefix=f".work-{os.getpid()}-", dir=self.folder))
         except OSError as error:
-            raise OutputError(f"cannot write to {self.folder} ({error.strerror}): free space or choose --out") from error
+            raise OutputError(
+                f"cannot write to {self.folder} ({error.strerror}): free space or choose --out"
+            ) from error
         log = work / "log.txt"
         try:
             child = run_in_child(stage, source.path, work / stage.output, log)
@@ -115,7 +119,9 @@ def _read(place: Path, key: str, stage: Stage) -> Result | None:
             return None
     except (OSError, ValueError, KeyError):
         return None
-    return Result(Artifact(output, output.suffix.lstrip("."), manifest["output_sha256"]), manifest["facts"], built=False)
+    return Result(
+        Artifact(output, output.suffix.lstrip("."), manifest["output_sha256"]), manifest["facts"], built=False
+    )
 
 
 def _reproduce(stage: Stage, source: Artifact) -> str:

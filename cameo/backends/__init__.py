@@ -2,9 +2,9 @@
 
 Each module offers
 
-    why_unavailable(precision) -> str | None   None when this machine can run the engine, else one sentence that says why not
+    why_unavailable(precision) -> str | None    None when this machine can run the engine, else why not, in one sentence
     open_session(path, options) -> Session
-    DEVICES: tuple[str, ...]             the devices it knows ("cpu", "cuda")
+    DEVICES: tuple[str, ...]                    the devices it knows ("cpu", "cuda")
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ class OnnxRuntimeSession:
         try:
             self._session: Any = ort.InferenceSession(str(path), settings, providers=[provider])
         except Exception as error:  # onnxruntime raises its own, undocumented classes
-            raise EngineError(f"onnxruntime cannot load {path}: {_first_line(error)}; build the bundle again") from error
+            raise EngineError(
+                f"onnxruntime cannot load {path}: {_first_line(error)}; build the bundle again"
+            ) from error
         if self._session.get_providers()[0] != provider:
             raise EngineUnavailable(f"onnxruntime dropped {provider} while loading {path}: check the CUDA installation")
         self._outputs = [output.name for output in self._session.get_outputs()]

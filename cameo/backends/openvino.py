@@ -67,7 +67,9 @@ class OpenVinoSession:
             self._request.infer({name: np.ascontiguousarray(value) for name, value in feeds.items()}, share_inputs=True)
         except (RuntimeError, TypeError) as error:
             reason = str(error).strip().splitlines()[-1][:200]
-            raise EngineError(f"openvino cannot run with these inputs ({reason}): expected {self._expected()}") from error
+            raise EngineError(
+                f"openvino cannot run with these inputs ({reason}): expected {self._expected()}"
+            ) from error
         return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._outputs)}
 
     def _expected(self) -> str:

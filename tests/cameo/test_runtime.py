@@ -77,5 +77,7 @@ def test_the_wheel_runs_a_photo_in_an_empty_environment(wheel: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "1 face(s)" in done.stdout
     assert (tmp_path / "o.png").stat().st_size > 10_000
-    listed = subprocess.run([environment / "bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [environment / "bin/python", "-m", "pip", "list"], capture_output=True, text=True, check=True
+    )
     assert not {"torch", "tensorflow", "onnx", "tf2onnx"} & set(listed.stdout.lower().split())

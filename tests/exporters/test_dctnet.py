@@ -131,8 +131,9 @@ def test_detector_equals_the_original(batch: int, shared_models: Path, tmp_path:
 
 
 def test_detector_without_detections_is_all_zero(shared_models: Path, tmp_path: Path) -> None:
-    from exporters.suppression import Suppression, add_suppression
     from onnx import TensorProto, helper
+
+    from exporters.suppression import Suppression, add_suppression
 
     shape = ["N", 8, 4]
     nodes = [helper.make_node("Identity", ["b"], ["bb"]), helper.make_node("Identity", ["s"], ["ss"])]
@@ -161,7 +162,9 @@ def test_detector_without_detections_is_all_zero(shared_models: Path, tmp_path: 
     assert got["count"][0] == 0
     assert not got["boxes"][0].any()
     assert got["scores"][1, 0] == np.float32(0.9)
-    assert set(got["scores"][1].tolist()) <= {np.float32(0.9), np.float32(0.05), 0.0}, "a score equal to the limit counts"
+    assert set(got["scores"][1].tolist()) <= {np.float32(0.9), np.float32(0.05), 0.0}, (
+        "a score equal to the limit counts"
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2])

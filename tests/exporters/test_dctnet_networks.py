@@ -158,10 +158,13 @@ def test_training_starts_from_the_identity() -> None:
 
 @pytest.mark.parametrize("name", ["background", "head"])
 def test_demo_weights_draw_their_look(name: str) -> None:
-    """On the demo photo, held out in training: nearer to the look by a third than the photo itself is."""
+    """On the demo photo, held out in training: clearly nearer to the look than the photo itself is.
+
+    Fed with RGB for BGR, the background network is off by 0.68 of that distance; rightly fed, by 0.54.
+    """
     training = train_dctnet.TRAININGS[name]
     photo = cv2.imread(str(DEMO / "photo.jpg"))[:288, 80:368]
     cartoon = train_dctnet.cartoon_look.cartoon(photo, training.look).astype(float)
     drawn = run_frozen(read_graph(DEMO / training.file_name), photo)
-    assert np.abs(drawn - cartoon).mean() < np.abs(photo - cartoon).mean() * 2 / 3
+    assert np.abs(drawn - cartoon).mean() < 0.6 * np.abs(photo - cartoon).mean()
     assert np.abs(drawn.mean((0, 1)) - cartoon.mean((0, 1))).max() < 4  # no colour cast

@@ -92,7 +92,10 @@ def test_a_broken_engine_fails_every_gate(report: Report, broken: str) -> None:
 def test_the_error_names_every_failure(report: Report) -> None:
     with pytest.raises(GateError, match=r"test failed 6 gate\(s\): ") as error:
         raise_if_failed(report)
-    for failure in ("max_difference of dctnet-head/onnxruntime-swapped is", "psnr of dctnet-head/onnxruntime-narrow is"):
+    for failure in (
+        "max_difference of dctnet-head/onnxruntime-swapped is",
+        "psnr of dctnet-head/onnxruntime-narrow is",
+    ):
         assert failure in str(error.value)
     assert "expected at most 0.1 %" in str(error.value)
     assert "onnxruntime-fp32" not in str(error.value)

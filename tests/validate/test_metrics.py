@@ -53,7 +53,13 @@ def test_ssim_is_that_of_scikit_image() -> None:
     skimage = pytest.importorskip("skimage.metrics")
     original, candidate = _photo(1), _photo(2)
     expected = skimage.structural_similarity(
-        original, candidate, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+        original,
+        candidate,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
     )
     assert 0.3 < expected < 0.99
     assert metric("ssim").measure(original, candidate) == pytest.approx(expected, abs=1e-6)

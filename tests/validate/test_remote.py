@@ -77,7 +77,9 @@ def test_death_is_told_with_the_end_of_the_log(
     with session.log.open("a") as log:
         log.write("libengine: assertion failed\n")
     os.kill(_pid(session), killed_by)
-    with pytest.raises(EngineError, match=rf"{said}.* while running; its last output was: .*libengine: assertion failed"):
+    with pytest.raises(
+        EngineError, match=rf"{said}.* while running; its last output was: .*libengine: assertion failed"
+    ):
         session.run(feeds)
 
 
