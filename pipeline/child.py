@@ -1,8 +1,9 @@
 """Runs one stage in a process of its own, so that its memory is measured and its crash stays there.
 
-    python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [RESULT_JSON]
+    python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 
-is also what the `reproduce.sh` beside each artifact says.
+is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a pipe:
+it must arrive even if the disk is full.
 """
 
 from __future__ import annotations
@@ -48,23 +49,25 @@ def run_in_child(stage: Stage, source: Path, out: Path, log: Path) -> ChildResul
         CameoError: the error that the stage raised, of its own class.
         StageError: the child died without one (killed, out of memory, crashed).
     """
-    result = out.parent / "result.json"
     started = time.monotonic()
-    with log.open("wb") as output:
+    reader, writer = os.pipe()
+    with log.open("wb") as output, os.fdopen(reader) as answers:
         child = subprocess.Popen(
-            [*stage_command(stage, source, out), str(result)],
+            [*stage_command(stage, source, out), str(writer)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            pass_fds=(writer,),
         )
+        os.close(writer)
         try:
+            text = answers.read()
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             child.kill()
             raise
         child.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
-    answer = json.loads(result.read_text()) if result.exists() else {}
-    result.unlink(missing_ok=True)
+    answer = json.loads(text) if text else {}
     if "error" in answer:
         kind = getattr(errors, answer["error"], StageError)
         raise kind(answer["message"])
@@ -84,8 +87,8 @@ def _last_line(log: Path) -> str:
     return lines[-1][-300:] if lines else ""
 
 
-def main(name: str, parameters: str, source: str, out: str, result: str = "") -> int:
-    """Run the stage and write its facts, or its error, to `result`."""
+def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1") -> int:
+    """Run the stage and write its facts, or its error, to the file descriptor `answer_fd`."""
     from pydantic import TypeAdapter
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -97,10 +100,8 @@ def main(name: str, parameters: str, source: str, out: str, result: str = "") ->
         traceback.print_exc()
         known = error if isinstance(error, CameoError) else _output_error(error, Path(out))
         answer = {"error": type(known).__name__, "message": str(known)}
-    if result:
-        Path(result).write_text(json.dumps(answer))
-    else:
-        print(json.dumps(answer, indent=2))
+    with os.fdopen(int(answer_fd), "w") as answers:
+        answers.write(json.dumps(answer, indent=2) + "\n")
     return 1 if "error" in answer else 0
 
 

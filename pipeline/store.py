@@ -102,13 +102,20 @@ class Store:
             reason = "no space left on the disk" if error.errno == errno.ENOSPC else str(error.strerror or error)
             raise OutputError(f"cannot keep the result of {stage.name} in {self.folder}: {reason}") from error
         except CameoError as error:
-            failed = self.folder / f"{stage.name}.failed.log"
-            shutil.copyfile(log, failed)
-            raise type(error)(f"{error} [log: {failed}]") from error
+            raise type(error)(str(error) + self._keep_log(stage, log)) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
         self._report(f"built {stage.name} in {child.seconds:.1f} s, peak {child.peak_rss_mib:.0f} MiB")
         return Result(Artifact(place / stage.output, artifact.format, artifact.sha256), child.facts, built=True)
+
+    def _keep_log(self, stage: Stage, log: Path) -> str:
+        """Keep a failed stage's log beside the results; return where it is, for the message."""
+        failed = self.folder / f"{stage.name}.failed.log"
+        try:
+            log.replace(failed)
+        except OSError:
+            return ""  # the disk may be what failed; the message has the last line of the log
+        return f" [log: {failed}]"
 
 
 def _read(place: Path, key: str, stage: Stage) -> Result | None:

@@ -26,9 +26,9 @@ METRICS = ("latency_p50", "latency_p95", "latency_p99", "throughput_ratio")
 class Rounds:
     """How often to measure: until `seconds` have passed, but at least `least` and at most `most` rounds."""
 
-    least: int = 7
+    least: int = 5
     most: int = 50
-    seconds: float = 6.0
+    seconds: float = 4.0
 
 
 def interleaved(sessions: Sequence[RemoteSession], feeds: Path, rounds: Rounds) -> list[tuple[float, ...]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 _JPEG_QUALITY = 90
+_LONGEST_SHOWN = 1200
+_SPARSE = 0.01
 _LEAST_FULL_SCALE = 2
 _COLOURS = cv2.COLORMAP_INFERNO
 
@@ -33,17 +35,37 @@ def full_scale(original: Image, candidate: Image) -> int:
     return max(_LEAST_FULL_SCALE, 1 << max(0, largest - 1).bit_length())
 
 
+def is_sparse(original: Image, candidate: Image) -> bool:
+    """Whether so few pixels differ that each must be drawn larger than it is to be seen."""
+    return bool((original != candidate).any(axis=2).mean() < _SPARSE)
+
+
 def heatmap(original: Image, candidate: Image, scale: int) -> bytes:
-    """PNG of the largest difference of each pixel's three values; every pixel is drawn 3 wide, so that one is seen."""
+    """PNG of the largest difference of each pixel's three values; sparse ones are drawn three pixels wide."""
     difference = np.abs(original.astype(np.int16) - candidate).max(axis=2)
     shown = np.clip(difference * 255 // scale, 0, 255).astype(np.uint8)
-    widened = cv2.dilate(shown, np.ones((3, 3), np.uint8))
-    return cv2.imencode(".png", cv2.applyColorMap(widened, _COLOURS))[1].tobytes()
+    if is_sparse(original, candidate):
+        shown = cv2.dilate(shown, np.ones((3, 3), np.uint8))
+    return cv2.imencode(".png", cv2.applyColorMap(shown, _COLOURS))[1].tobytes()
 
 
 def scale_bar() -> bytes:
     """PNG `(1, 256)` of the heatmap's colours, from no difference to full scale."""
     return cv2.imencode(".png", cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], _COLOURS))[1].tobytes()
+
+
+@dataclass(frozen=True)
+class FlowPicture:
+    """What the whole model makes of a photo: both encoded, and a sentence about it."""
+
+    before: bytes
+    after: bytes
+    caption: str
+
+    @classmethod
+    def of(cls, before: Image, after: Image, caption: str) -> FlowPicture:
+        """The photo and the result, uint8 `(H, W, 3)` RGB, made small enough for a page."""
+        return cls(jpeg(shrink(before, _LONGEST_SHOWN)), jpeg(shrink(after, _LONGEST_SHOWN)), caption)
 
 
 @dataclass(frozen=True)
@@ -56,9 +78,11 @@ class Comparison:
     candidate: bytes
     difference: bytes
     full_scale: int
+    sparse: bool
 
 
 def compare_pictures(subject: str, photo: str, original: Image, candidate: Image) -> Comparison:
     """The two pictures uint8 `(H, W, 3)` RGB of one photo, encoded, with their heatmap."""
-    scale = full_scale(original, candidate)
-    return Comparison(subject, photo, jpeg(original), jpeg(candidate), heatmap(original, candidate, scale), scale)
+    scale, sparse = full_scale(original, candidate), is_sparse(original, candidate)
+    difference = heatmap(original, candidate, scale)
+    return Comparison(subject, photo, jpeg(original), jpeg(candidate), difference, scale, sparse)

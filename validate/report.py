@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from cameo.errors import OutputError
-from validate.page import FlowPicture, render
+from validate.page import render
+from validate.pictures import FlowPicture
 from validate.results import Report
 
 __all__ = ["FlowPicture", "write"]

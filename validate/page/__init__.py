@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from validate.measurement import GateResult, Measurement, find
 from validate.page.markup import badge, figure, number, shown, table, title
 from validate.page.network import section
 from validate.page.provenance import method, not_run, provenance
+from validate.pictures import FlowPicture
 from validate.results import Report
 
 # Metric, heading, which value to show, and of engines of which precision ("" for all).
@@ -20,15 +20,6 @@ _HIGHLIGHTS: tuple[tuple[str, str, Callable[..., Measurement], str], ...] = (
     ("max_difference", "Fidelity of fp32 engines", max, "fp32"),
 )
 _STYLE = Path(__file__).with_name("style.css")
-
-
-@dataclass(frozen=True)
-class FlowPicture:
-    """What the whole model makes of a photo: both encoded as PNG or JPEG, and a sentence about it."""
-
-    before: bytes
-    after: bytes
-    caption: str
 
 
 def render(report: Report, flow: FlowPicture | None = None) -> str:

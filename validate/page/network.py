@@ -41,7 +41,7 @@ def _pictures(picture: Comparison) -> str:
     _, _, engine = picture.subject.partition("/")
     legend = (
         f'<span class="scale">0<img src="{data_uri(scale_bar())}" alt="">{picture.full_scale} levels of 255</span>'
-        "<small>every pixel that differs is drawn three pixels wide</small>"
+        f"<small>{'every pixel that differs is drawn three pixels wide' if picture.sparse else ''}</small>"
     )
     return (
         '<div class="trio">'

@@ -1,0 +1,247 @@
+"""Reports are whole, self-contained, honest about what was not measured here, and safe to open."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cameo.errors import OutputError
+from validate.measurement import Gate, Measurement, hold
+from validate.page import render
+from validate.pictures import FlowPicture, compare_pictures, full_scale, heatmap, shrink
+from validate.report import write
+from validate.results import (
+    EngineResult,
+    NetworkResult,
+    PhotoRecord,
+    PlannedMemory,
+    Report,
+    SizeFidelity,
+    Subject,
+    json_schema,
+)
+
+_SCHEMA = Path(__file__).resolve().parents[2] / "validate" / "report.schema.json"
+_VOID = {"meta", "img", "link", "br"}
+
+
+def _report(psnr: float = math.inf) -> Report:
+    def measured(subject: str, **values: float) -> tuple[Measurement, ...]:
+        units = {"psnr": ("dB", True), "max_difference": ("levels", False), "throughput_ratio": ("×", True)}
+        return tuple(
+            Measurement(subject, name, value, *units.get(name, ("MiB" if name == "peak_rss" else "ms", False)))
+            for name, value in values.items()
+        )
+
+    timing = {"latency_p50": 500.0, "latency_p95": 600.0, "peak_rss": 1234.0}
+    original = Subject("dctnet-background/original", measured("dctnet-background/original", **timing), (500.0, 600.0))
+    name = "dctnet-background/openvino-fp32"
+    ran = Subject(name, measured(name, psnr=psnr, max_difference=1, throughput_ratio=1.5, **timing), (300.0, 310.0))
+    absent = Subject("dctnet-background/tensorrt-rtx-fp32", why_not_run="this machine has no RTX GPU <none>")
+    by_size = (SizeFidelity(256, 256, {"psnr": psnr}), SizeFidelity(1024, 1024, {"psnr": 98.5}))
+    plan = PlannedMemory("up-to-1024", (1, 1024, 1024, 3), "sm_86", 5.5, 390.25)
+    grey = np.full((24, 32, 3), 90, np.uint8)
+    return Report(
+        model="dctnet",
+        created="2026-01-02T03:04:05+00:00",
+        passed=True,
+        gates=tuple(hold(Gate("max_difference", 1), ran.measurements)),
+        unchecked_gates=(Gate("psnr", 45, precision="bf16"),),
+        networks=(
+            NetworkResult(
+                "dctnet-background",
+                "a" * 64,
+                "b" * 64,
+                {"sha256": "a" * 64},
+                ((256, 256), (1024, 1024)),
+                (720, 960),
+                original,
+                (
+                    EngineResult("openvino", "fp32", "c" * 64, 6_000_000, ran, by_size),
+                    EngineResult("tensorrt-rtx", "fp32", "d" * 64, 9_000_000, absent, (), (plan,)),
+                ),
+            ),
+        ),
+        photos=(PhotoRecord("<script>alert(1)</script>.jpg", "e" * 64, 600, 400),),
+        device={"processor": "Test CPU & Sons", "cores": "2"},
+        versions={"python": "3.11", "openvino": "2026.0"},
+        bundle={"built": "</pre><script>"},
+        pictures=(compare_pictures(name, "photo.jpg", grey, grey + np.uint8(1)),),
+    )
+
+
+class _Page(HTMLParser):
+    """Checks that tags nest, and keeps every tag with its attributes and all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(page)
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text)
+
+
+def test_json_comes_back_the_same_even_with_infinite_values() -> None:
+    report = _report(math.inf)
+    assert '"Infinity"' in report.to_json()
+    assert Report.from_json(report.to_json()) == replace(report, pictures=())
+    unknown = Report.from_json(_report(math.nan).to_json()).networks[0].engines[0].by_size[0]
+    assert math.isnan(unknown.worst["psnr"])
+
+
+def test_the_published_schema_is_that_of_the_classes() -> None:
+    assert _SCHEMA.read_text() == json_schema(), "run `python -m validate.results > validate/report.schema.json`"
+
+
+def test_the_json_has_what_the_schema_requires_and_nothing_more() -> None:
+    schema = json.loads(json_schema())
+    _conforms(json.loads(_report().to_json()), schema, schema["$defs"])
+    with pytest.raises(AssertionError, match="expected number"):
+        _conforms({**json.loads(_report().to_json()), "version": "1"}, schema, schema["$defs"])
+
+
+def _conforms(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Hold `value` against the part of JSON schema that pydantic uses here."""
+    if "$ref" in schema:
+        return _conforms(value, definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        assert isinstance(value, int | float) or value in schema["anyOf"][1]["enum"]
+        return None
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": int | float}
+    kind = schema.get("type")
+    if kind:
+        expected = "number" if kind == "integer" else kind
+        assert isinstance(value, kinds[kind]), f"expected {expected}, got {value!r}"
+    if kind == "array" and "items" in schema:
+        for item in value:
+            _conforms(item, schema["items"], definitions)
+    if kind == "object" and "properties" in schema:
+        assert set(schema.get("required", ())) <= set(value) <= set(schema["properties"])
+        for name, item in value.items():
+            _conforms(item, schema["properties"][name], definitions)
+    return None
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
+    photo = np.zeros((8, 8, 3), np.uint8)
+    html = render(_report(), FlowPicture.of(photo, photo, "Photo and cartoon."))
+    page = _Page(html)
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 6
+    assert all(value and value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for value in sources)
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_what_comes_from_outside_is_text() -> None:
+    page = _Page(render(_report()))
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    for name in ("<script>alert(1)</script>.jpg", "Test CPU & Sons", "this machine has no RTX GPU <none>"):
+        assert name in page.words
+
+
+def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
+    words = _Page(render(_report())).words
+    assert "passed" in words
+    assert "failed" not in words
+    assert "≤ 1 level" in words
+    assert "psnr of bf16 in every network (limit 45)" in words
+    broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
+    assert "failed" in _Page(render(broken)).words
+    assert "0 of 1" in _Page(render(broken)).words
+
+
+def _low_psnr() -> Measurement:
+    return Measurement("dctnet-background/openvino-fp32", "psnr", 30, "dB", True)
+
+
+def test_bars_tell_measured_planned_and_published_apart() -> None:
+    page = _Page(render(_report()))
+    bars = [attrs["class"] for tag, attrs in page.tags if tag == "rect"]
+    assert bars.count("bar original") == 2
+    assert bars.count("bar engine") == 2
+    assert bars.count("bar planned") == 1
+    assert bars.count("bar published") == 8
+    for said in ("5,800 MiB", "3,500 MiB", "3,000 MiB", "396 MiB", "planned for sm_86, up to 1024×1024"):
+        assert said in page.words
+    assert "published, other hardware, never measured here (RTX 4090, TensorFlow 1.15)" in page.words
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    page = _Page(render(_report()))
+    widths = [float(str(attrs["width"]).rstrip("%")) for tag, attrs in page.tags if tag == "rect"]
+    memory = widths[: 2 + 1 + 4]  # original, engine, plan, four published
+    assert max(widths) < 80
+    assert [width / memory[3] for width in memory] == pytest.approx(
+        [value / 11200 for value in (1234, 1234, 395.75, 11200, 5800, 3500, 3000)], abs=2e-4
+    )
+
+
+def test_published_figures_stand_only_beside_runs_of_their_size() -> None:
+    report = _report()
+    small = replace(report.networks[0], fidelity_sizes=((256, 256),))
+    page = _Page(render(replace(report, networks=(small,))))
+    assert not [attrs for tag, attrs in page.tags if tag == "rect" and attrs["class"] == "bar published"]
+
+
+def test_heatmap_shows_a_single_changed_pixel_at_a_known_scale() -> None:
+    import cv2
+
+    grey = np.full((20, 20, 3), 90, np.uint8)
+    other = grey.copy()
+    other[10, 10, 1] += 1
+    assert full_scale(grey, other) == 2
+    assert full_scale(grey, grey + np.uint8(100)) == 128
+    drawn = cv2.imdecode(np.frombuffer(heatmap(grey, other, 2), np.uint8), cv2.IMREAD_COLOR)
+    lit = (drawn != drawn[0, 0]).any(axis=2)
+    assert lit.sum() == 9
+    assert lit[9:12, 9:12].all()
+
+
+def test_heatmap_of_many_changed_pixels_is_as_large_as_they_are() -> None:
+    import cv2
+
+    grey = np.full((20, 20, 3), 90, np.uint8)
+    other = grey.copy()
+    other[::2, :5] += 1
+    drawn = cv2.imdecode(np.frombuffer(heatmap(grey, other, 2), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal((drawn != drawn[-1, -1]).any(axis=2), (other != grey).any(axis=2))
+
+
+def test_shrink_only_shrinks() -> None:
+    photo = np.zeros((100, 200, 3), np.uint8)
+    assert shrink(photo, 50).shape == (25, 50, 3)
+    assert shrink(photo, 400) is photo
+
+
+def test_both_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    json_file, page = write(_report(), tmp_path)
+    assert [path.name for path in (json_file, page)] == ["report.json", "report.html"]
+    assert sorted(tmp_path.iterdir()) == [page, json_file]
+    assert Report.from_json(json_file.read_text()).model == "dctnet"
+    with pytest.raises(OutputError, match=r"cannot write .*absent/report\.json .*check the folder"):
+        write(_report(), tmp_path / "absent")
