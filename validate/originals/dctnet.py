@@ -79,8 +79,9 @@ class FrozenGraphSession:
         try:
             fetched: dict[str, Tensor] = self._session.run(dict(self._ends.outputs), dict(feeds))
         except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0][:200]
             raise EngineError(
-                f"the original cannot run a picture of shape {feeds[self._ends.image].shape}: {error.message[:200]}; "
+                f"the original cannot run a picture of shape {feeds[self._ends.image].shape}: {reason}; "
                 "use sides that are multiples of 4"
             ) from error
         return fetched

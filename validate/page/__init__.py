@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from validate.measurement import GateResult, Measurement, find
-from validate.page.markup import badge, figure, number, shown, table, title
+from validate.page.markup import badge, count, figure, number, shown, table, title
 from validate.page.network import section
 from validate.page.provenance import method, not_run, provenance
 from validate.pictures import FlowPicture
@@ -48,8 +48,8 @@ def _header(report: Report) -> str:
     return (
         f'<header class="{"good" if report.passed else "bad"}"><p class="eyebrow">Validation report</p>'
         f"<h1>{escape(report.model)} {badge(report.passed)}</h1>"
-        f"<p>{ran} engines of {len(report.networks)} networks against their originals, on {len(report.photos)} "
-        f"photos. {escape(where)}. {escape(report.created.replace('T', ' '))}.</p>"
+        f"<p>{count(ran, 'engine')} of {count(len(report.networks), 'network')} against the originals, on "
+        f"{count(len(report.photos), 'photo')}. {escape(where)}. {escape(report.created.replace('T', ' '))}.</p>"
         f'<ul class="tiles">{"".join(_tiles(report))}</ul></header>'
     )
 

@@ -49,6 +49,11 @@ def shown(measurement: Measurement | None) -> str:
     return "–" if measurement is None else number(measurement.value, measurement.unit)
 
 
+def count(things: int, name: str) -> str:
+    """How many there are of what: one photo is "1 photo", two are "2 photos"."""
+    return f"{things} {name}{'' if things == 1 else 's'}"
+
+
 def pixels(size: Size) -> str:
     """A size (height, width) as people write it: width×height."""
     return f"{size[1]}×{size[0]}"
