@@ -4,6 +4,8 @@ from engines import InputRange
 from pipeline.recipe import STANDARD_PASSES, Model, Recipe
 from validate.measurement import Gate
 
+# The generators' sides are multiples of 4: the original fails on others, and the flow pads.
+_GENERATOR_PASSES = (*STANDARD_PASSES, "block-small-outputs")
 _ENGINES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
 
 # The original is in FP32: an FP32 engine may differ by one level where rounding lands on the other side of an integer.
@@ -28,7 +30,7 @@ MODELS = (
         recipes=(
             Recipe(
                 "dctnet-background",
-                STANDARD_PASSES,
+                _GENERATOR_PASSES,
                 _ENGINES,
                 ranges=(
                     InputRange("up-to-512", (1, 64, 64, 3), (1, 512, 512, 3), (1, 512, 512, 3)),
@@ -40,7 +42,7 @@ MODELS = (
             ),
             Recipe(
                 "dctnet-head",
-                STANDARD_PASSES,
+                _GENERATOR_PASSES,
                 _ENGINES,
                 ranges=(
                     InputRange("one-head", (1, 288, 288, 3), (1, 288, 288, 3), (1, 288, 288, 3)),

@@ -100,17 +100,19 @@ def test_anchors_are_the_original_ones(expected):
 
 
 def test_a_large_photo_is_shrunk_and_its_scores_stay_scores(filled_network, expected):
-    """The original gives scores divided by the scale; the filled network reacts to the rounding of the shrunk photo."""
-    height, width = expected["photo_big/hw"]
-    image = cv2.resize(expected["photo_big/bgr_src"], (int(width), int(height)), interpolation=cv2.INTER_LINEAR)
-    found = RetinaFaceFinder(filled_network).detect(np.ascontiguousarray(image[..., ::-1]))
-    rows = expected["photo_big/dets_0.9"]
+    """The original divides scores by the scale, and does not round the shrunk photo: the network here sees floats."""
+    height, width = (int(side) for side in expected["photo_big/hw"])
+    image = cv2.resize(expected["photo_big/bgr_src"], (width, height), interpolation=cv2.INTER_LINEAR)[..., ::-1]
     scale = SHRUNK_SIDE / height
-    assert filled_network.shapes[-1] == (1, 1000, round(width * scale), 3)
-    np.testing.assert_allclose(found.scores, rows[:, 4] * scale, atol=2e-4)
-    nearest = np.abs(found.boxes[:, None] - rows[None, :, :4]).max(axis=2).min(axis=1)
-    assert np.median(nearest) < 0.2
-    assert (nearest < 2).mean() > 0.98
+    floats = cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+
+    def compute(shrunk: np.ndarray) -> dict[str, np.ndarray]:
+        np.testing.assert_allclose(shrunk[0], floats, atol=1)
+        return filled_network.run({"image": floats[None]})
+
+    rows = expected["photo_big/dets_0.9"] * (1, 1, 1, 1, scale)
+    finder = RetinaFaceFinder(FakeSession(compute))
+    assert_same_faces(finder, np.ascontiguousarray(image), rows, expected["photo_big/landms_0.9"], atol=5e-3)
 
 
 def test_planted_faces_are_found_best_first():
@@ -164,6 +166,6 @@ def test_overlap_counts_the_last_pixel():
 
 def test_a_suppressed_box_suppresses_nothing():
     boxes = np.array([(0, 0, 99, 99), (40, 0, 139, 99), (80, 0, 179, 99)], np.float32)
-    assert suppress(boxes, iou=0.4, most=10).tolist() == [0, 1, 2]
+    assert suppress(boxes, iou=0.45, most=10).tolist() == [0, 1, 2]
     assert suppress(boxes, iou=0.3, most=10).tolist() == [0, 2]
     assert suppress(boxes, iou=0.3, most=1).tolist() == [0]

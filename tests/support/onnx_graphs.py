@@ -131,6 +131,14 @@ def moments() -> onnx.ModelProto:
     return model(nodes, {"x": shape, "y": shape}, ["variance", "covariance"])
 
 
+def few_channels() -> onnx.ModelProto:
+    """A 7×7 convolution to three channels."""
+    rng = np.random.default_rng(1)
+    weights = (rng.standard_normal((3, 8, 7, 7)) / 20).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[3, 3, 3, 3])
+    return model([node], {"x": ["N", 8, "H", "W"]}, ["y"], w=weights, b=np.array([0.1, 0.2, 0.3], np.float32))
+
+
 def untouched() -> onnx.ModelProto:
     """A graph that no pass has anything to do in."""
     weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -143,6 +151,7 @@ GRAPHS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "shuffle": shuffle,
     "sandwich": sandwich,
     "moments": moments,
+    "few_channels": few_channels,
     "untouched": untouched,
 }
 
