@@ -85,7 +85,7 @@ class BlockSmallOutputs(GraphPass):
 
 
 def _blocked(weights: NDArray[Any]) -> NDArray[Any]:
-    """(O, I, k, k) -> (4·O, I, k+1, k+1): the kernel shifted to each pixel of the block, in DepthToSpace's DCR order."""
+    """(O, I, k, k) -> (4·O, I, k+1, k+1): the kernel shifted to each pixel of the block, in the DCR order."""
     outputs, inputs, size, _ = weights.shape
     blocked = np.zeros((_BLOCK, _BLOCK, outputs, inputs, size + 1, size + 1), weights.dtype)
     for row in range(_BLOCK):

@@ -2,8 +2,8 @@
 
     python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 
-is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a pipe:
-it must arrive even if the disk is full.
+is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a
+pipe: it must arrive even if the disk is full.
 """
 
 from __future__ import annotations

@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+import cameo
 from cameo.artifact import sha256_of
 from cameo.bundle import Bundle
 from cameo.errors import CheckpointError, PhotoError
+from cameo.images import read_photo
 from pipeline.recipe import model
 from validate.compare import ValidationOptions, run_validation
-from validate.report import write
+from validate.report import FlowPicture, write
 from validate.results import Report
 
 DEMO_PHOTO = Path(__file__).resolve().parents[1] / "demo" / "photo.jpg"
@@ -38,8 +42,18 @@ def validate_bundle(
     chosen = _photos(photos or DEMO_PHOTO)
     say(f"comparing {', '.join(originals)} with their originals on {len(chosen)} photo(s)")
     report = run_validation(folder, originals, chosen, gates, options)
-    write(report, folder)
+    write(report, folder, _flow_picture(folder, chosen[0]))
     return report
+
+
+def _flow_picture(folder: Path, photo: Path) -> FlowPicture:
+    """The first photo and what the whole flow makes of it, on the engines that `cameo.load` picks here."""
+    pixels = read_photo(photo)
+    with cameo.load(folder) as flow:
+        result = np.asarray(flow(pixels))
+        engines = {f"{entry.engine} {entry.precision}" for entry in flow.engines.values()}
+        caption = f"{photo.name} through the whole flow on {', '.join(sorted(engines))}. {' '.join(flow.flow.notes)}"
+    return FlowPicture.of(pixels, result, caption)
 
 
 def _original(bundle: Bundle, network: str, weights: Path | None) -> Path:

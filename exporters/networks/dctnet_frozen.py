@@ -1,8 +1,9 @@
 """The DCT-Net generator as its authors ship it: a frozen TensorFlow 1 graph, built from plain arrays.
 
-The graph has the operations, names and topology of the published files (232 nodes), so whatever reads it reads theirs:
-`input_image` float32 `(H, W, 3)` BGR in [0, 255] → `output_image` uint8 `(H, W, 3)` BGR in [0, 254]. Each weight is a
-constant `generator/<layer>/weights` behind an identity `.../read`, which is what freezing leaves of a variable.
+The graph has the operations, names and topology that the authors' export gives (232 nodes; TensorFlow 1.14 and older
+write `Add` for `AddV2`), so whatever reads it reads theirs: `input_image` float32 `(H, W, 3)` BGR in [0, 255] →
+`output_image` uint8 `(H, W, 3)` BGR in [0, 254]. Each weight is a constant `generator/<layer>/weights` behind an
+identity `.../read`, which is what freezing leaves of a variable.
 
 Source: DCT-Net (Men et al., SIGGRAPH 2022), the published frozen graphs cartoon_h.pb and cartoon_bg.pb.
 """

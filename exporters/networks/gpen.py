@@ -1,0 +1,382 @@
+"""GPEN in torch, computed as its authors do: an encoder whose features feed the noise slots of a StyleGAN2 generator.
+
+    e_S = act(1x1 conv image),  e_{r/2} = act(3x3 stride-2 conv of FIR(e_r))          down to e_4
+    w   = MLP(PixelNorm(act(linear e_4)))                                              one style for all layers
+    x   = styled(constant, e_4);  rgb = to_rgb(x)
+    for r = 8 .. S:  x = styled(upsampled x, e_r);  x = styled(x, e_r);  rgb = upsampled rgb + to_rgb(x)
+    styled(x, e) = act(concat(modulated conv(x, w), noise_weight * e))
+
+Weights are stored as N(0, 1) and scaled when used (equalised learning rate). The modulated convolution makes one weight
+per sample and runs them as groups; the FIR filter runs on (N*C, 1, H, W), its upsampling by inserting zeros. Slow and
+wasteful on purpose: this is the reference of fidelity, speed and memory. `gpen_export.py` is the lean form.
+
+Every width comes from the shapes of a checkpoint, so that pruned and self-trained ones load as any other. Where the
+generator is larger than the encoder (`FullGenerator_SR`), the noise slots above the input's size take fresh noise.
+
+Source: Yang et al., GAN Prior Embedded Network for Blind Face Restoration in the Wild, CVPR 2021; StyleGAN2, CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from exporters.checkpoint_kinds import Shapes, gpen_sizes
+
+GAIN = math.sqrt(2)
+SLOPE = 0.2
+STYLE_LR = 0.01
+EPS = 1e-8
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All widths of a generator: output channels per encoder level (from the image down), and of each styled conv."""
+
+    encoder: tuple[int, ...]
+    constant: int
+    styled: tuple[int, ...]
+    style_dim: int = 512
+    style_layers: int = 8
+
+    @classmethod
+    def of(
+        cls, size: int, narrow: float = 1, channel_multiplier: int = 2, in_size: int | None = None, style_dim: int = 512
+    ) -> Self:
+        """The published family: 512 channels up to 32 pixels, then halved per doubling, times `narrow`."""
+
+        def channels(resolution: int) -> int:
+            wide = 512 if resolution <= 32 else 256 * 64 // resolution * channel_multiplier
+            return int(wide * narrow)
+
+        levels = [2**n for n in range(2, size.bit_length())]
+        encoder = [level for level in reversed(levels) if level <= (in_size or size)]
+        return cls(
+            encoder=(channels(encoder[0]), *(channels(level) for level in encoder[1:])),
+            constant=channels(4),
+            styled=(channels(4), *(channels(level) for level in levels[1:] for _ in range(2))),
+            style_dim=style_dim,
+        )
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> Self:
+        """The widths that a state dict's shapes tell.
+
+        Raises:
+            KeyError: a key that tells one is missing.
+        """
+        in_size, out_size = gpen_sizes(shapes)
+        encoder = [shapes["ecd0.0.0.weight"][0]]
+        encoder += [shapes[f"ecd{n}.0.1.weight"][0] for n in range(1, in_size.bit_length() - 2)]
+        convs = 2 * (out_size.bit_length() - 3)
+        styled = [shapes["generator.conv1.conv.weight"][1]]
+        styled += [shapes[f"generator.convs.{n}.conv.weight"][1] for n in range(convs)]
+        layers = sum(key.startswith("generator.style.") and key.endswith(".weight") for key in shapes)
+        constant, style_dim = shapes["generator.input.input"][1], shapes["final_linear.0.weight"][0]
+        return cls(tuple(encoder), constant, tuple(styled), style_dim, layers)
+
+    @property
+    def in_size(self) -> int:
+        """Side of the input image."""
+        return int(2 ** (len(self.encoder) + 1))
+
+    @property
+    def out_size(self) -> int:
+        """Side of the output image."""
+        return int(2 ** ((len(self.styled) + 3) // 2))
+
+    @property
+    def skips(self) -> tuple[int, ...]:
+        """Channels in each styled conv's noise slot: the encoder's, and above its size as many as the conv's own."""
+        by_level = self.encoder[::-1]
+        levels = [(index + 1) // 2 for index in range(len(self.styled))]
+        return tuple(
+            by_level[level] if level < len(by_level) else width
+            for level, width in zip(levels, self.styled, strict=True)
+        )
+
+    @property
+    def noise_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels, height and width of each noise that the levels above the input's size take, in call order."""
+        first = 2 * len(self.encoder) - 1
+        sides = [2 ** (2 + (index + 1) // 2) for index in range(len(self.styled))]
+        return tuple((self.skips[i], sides[i], sides[i]) for i in range(first, len(self.styled)))
+
+
+class FullGenerator(nn.Module):
+    """GPEN's generator in its faithful form, at any size and width; keys as published."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        encoder = architecture.encoder
+        self.generator = Generator(architecture)
+        self.levels = len(encoder)
+        self.ecd0 = _stage(EqualConv2d(3, encoder[0], 1), FusedLeakyReLU(encoder[0]))
+        for n in range(1, self.levels):
+            conv = EqualConv2d(encoder[n - 1], encoder[n], 3, stride=2)
+            self.add_module(f"ecd{n}", _stage(Blur(1, (2, 2)), conv, FusedLeakyReLU(encoder[n])))
+        self.final_linear = nn.Sequential(EqualLinear(encoder[-1] * 16, architecture.style_dim, activation=True))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+        """The generator with these weights, ready to run.
+
+        Raises:
+            KeyError: the state dict lacks keys that tell the widths.
+            RuntimeError: keys or shapes that do not fit together.
+        """
+        network = cls(Architecture.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()}))
+        network.load_state_dict(state, strict=True)
+        return network.eval()
+
+    def forward(self, image: Tensor, noise: Sequence[Tensor] | None = None, seed: int = 0) -> Tensor:
+        """The restored face, float32 `(N, 3, S, S)` RGB around [-1, 1], not clipped, of an image of the same form.
+
+        `noise` is for generators larger than their encoder: Gaussian, one per `noise_shapes`, or None: from `seed`.
+        """
+        features = self.encode(image)
+        slots = [features[0], *(feature for feature in features[1:] for _ in range(2))]
+        slots += self.draw_noise(len(image), seed) if noise is None else list(noise)
+        style = self.style(features[0])
+        result: Tensor = self.generator(style, slots)
+        return result
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The encoder's features from e_4 to e_S."""
+        features = []
+        x = image
+        for n in range(self.levels):
+            x = self.get_submodule(f"ecd{n}")(x)
+            features.append(x)
+        return features[::-1]
+
+    def style(self, e4: Tensor) -> Tensor:
+        """The style w that modulates every layer, float32 `(N, style_dim)`."""
+        style: Tensor = self.generator.style(self.final_linear(e4.flatten(1)))
+        return style
+
+    def draw_noise(self, batch: int, seed: int = 0) -> list[Tensor]:
+        """Gaussian noise for the levels above the input's size, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.randn(batch, *shape, generator=generator) for shape in self.architecture.noise_shapes]
+
+
+class Generator(nn.Module):
+    """StyleGAN2's synthesis network, whose noise slots are concatenated instead of added."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        dim, widths, skips = architecture.style_dim, architecture.styled, architecture.skips
+        outs = [width + skip for width, skip in zip(widths, skips, strict=True)]
+        mlp = [EqualLinear(dim, dim, STYLE_LR, activation=True) for _ in range(architecture.style_layers)]
+        self.style = nn.Sequential(PixelNorm(), *mlp)
+        self.input = ConstantInput(architecture.constant)
+        self.conv1 = StyledConv(architecture.constant, widths[0], skips[0], dim)
+        self.to_rgb1 = ToRGB(outs[0], dim, upsample=False)
+        self.convs = nn.ModuleList(
+            StyledConv(outs[i - 1], widths[i], skips[i], dim, upsample=i % 2 == 1) for i in range(1, len(widths))
+        )
+        self.to_rgbs = nn.ModuleList(ToRGB(outs[i], dim) for i in range(2, len(widths), 2))
+
+    def forward(self, style: Tensor, slots: Sequence[Tensor]) -> Tensor:
+        """The image, float32 `(N, 3, S, S)`, for a style `(N, style_dim)` and what fills each noise slot."""
+        x = self.conv1(self.input(len(style)), style, slots[0])
+        rgb: Tensor = self.to_rgb1(x, style)
+        for i, conv in enumerate(self.convs):
+            x = conv(x, style, slots[i + 1])
+            if i % 2:
+                rgb = self.to_rgbs[i // 2](x, style, rgb)
+        return rgb
+
+
+class ConstantInput(nn.Module):
+    """The learned 4x4 start of the generator."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        return self.input.repeat(batch, 1, 1, 1)
+
+
+class PixelNorm(nn.Module):
+    """Vectors scaled to a mean square of one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(dim=1, keepdim=True) + EPS)
+
+
+class EqualLinear(nn.Module):
+    """A linear layer with equalised learning rate, with or without activation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.full((outputs,), bias_init))
+        self.scale, self.lr_mul, self.activation = lr_mul / math.sqrt(inputs), lr_mul, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.activation:
+            return fused_leaky_relu(F.linear(x, self.weight * self.scale), self.bias * self.lr_mul)
+        return F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
+
+
+class EqualConv2d(nn.Module):
+    """A convolution with equalised learning rate, without bias or padding."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.scale, self.stride = 1 / math.sqrt(inputs * kernel**2), stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.scale, stride=self.stride)
+
+
+class FusedLeakyReLU(nn.Module):
+    """Bias per channel, leaky ReLU, and a gain that keeps the variance."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused_leaky_relu(x, self.bias)
+
+
+class Blur(nn.Module):
+    """The FIR filter, after padding."""
+
+    kernel: Tensor
+
+    def __init__(self, gain: float, padding: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(gain))
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return filtered(x, self.kernel, self.padding)
+
+
+class Upsample(nn.Module):
+    """Twice the size: zeros between the pixels, then the FIR filter."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        spread = F.pad(x.reshape(batch, channels, height, 1, width, 1), (0, 1, 0, 0, 0, 1))
+        return filtered(spread.reshape(batch, channels, 2 * height, 2 * width), self.kernel, (2, 1))
+
+
+class ModulatedConv2d(nn.Module):
+    """A convolution whose weight a style scales per input channel; demodulating normalises it per output channel."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, style_dim: int, demodulate: bool = True, upsample: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, kernel, kernel))
+        if upsample:
+            self.blur = Blur(4, (1, 1))
+        self.modulation = EqualLinear(style_dim, inputs, bias_init=1.0)
+        self.scale, self.demodulate, self.upsample = 1 / math.sqrt(inputs * kernel**2), demodulate, upsample
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        batch, inputs, height, width = x.shape
+        weight = self.scale * self.weight * self.modulation(style).view(batch, 1, inputs, 1, 1)
+        if self.demodulate:
+            weight = weight * torch.rsqrt(weight.pow(2).sum((2, 3, 4), keepdim=True) + EPS)
+        grouped = x.reshape(1, batch * inputs, height, width)
+        outputs, kernel = weight.shape[1], weight.shape[-1]
+        if self.upsample:
+            weight = weight.transpose(1, 2).reshape(batch * inputs, outputs, kernel, kernel)
+            y = F.conv_transpose2d(grouped, weight, stride=2, groups=batch)
+            return self.blur(y.view(batch, outputs, *y.shape[-2:]))
+        weight = weight.view(batch * outputs, inputs, kernel, kernel)
+        y = F.conv2d(grouped, weight, padding=kernel // 2, groups=batch)
+        return y.view(batch, outputs, *y.shape[-2:])
+
+
+class NoiseInjection(nn.Module):
+    """What a noise slot holds, scaled and put beside the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, slot: Tensor) -> Tensor:
+        return torch.cat((x, self.weight * slot), dim=1)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise slot, activation."""
+
+    def __init__(self, inputs: int, outputs: int, skip: int, style_dim: int, upsample: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(inputs, outputs, 3, style_dim, upsample=upsample)
+        self.noise = NoiseInjection()
+        self.activate = FusedLeakyReLU(outputs + skip)
+
+    def forward(self, x: Tensor, style: Tensor, slot: Tensor) -> Tensor:
+        activated: Tensor = self.activate(self.noise(self.conv(x, style), slot))
+        return activated
+
+
+class ToRGB(nn.Module):
+    """The picture at one level, added to that of the level below."""
+
+    def __init__(self, inputs: int, style_dim: int, upsample: bool = True) -> None:
+        super().__init__()
+        if upsample:
+            self.upsample = Upsample()
+        self.conv = ModulatedConv2d(inputs, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x: Tensor, style: Tensor, below: Tensor | None = None) -> Tensor:
+        rgb: Tensor = self.conv(x, style) + self.bias
+        return rgb if below is None else rgb + self.upsample(below)
+
+
+def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
+    """sqrt(2) * leaky_relu(x + bias), the bias along axis 1."""
+    return F.leaky_relu(x + bias.view(1, -1, *[1] * (x.ndim - 2)), SLOPE) * GAIN
+
+
+def fir_kernel(gain: float) -> Tensor:
+    """The binomial filter [1, 3, 3, 1] x [1, 3, 3, 1] with sum `gain`, float32 `(4, 4)`."""
+    taps = torch.tensor(FIR_TAPS)
+    kernel = torch.outer(taps, taps)
+    return kernel / kernel.sum() * gain
+
+
+def filtered(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
+    """`x` padded by zeros before and after, then every channel filtered by `kernel`."""
+    before, after = padding
+    batch, channels = x.shape[:2]
+    padded = F.pad(x, (before, after, before, after)).flatten(0, 1).unsqueeze(1)
+    return F.conv2d(padded, kernel.flip(0, 1)[None, None]).view(batch, channels, *_side(padded, kernel))
+
+
+def _side(padded: Tensor, kernel: Tensor) -> tuple[int, int]:
+    return padded.shape[-2] - kernel.shape[0] + 1, padded.shape[-1] - kernel.shape[1] + 1
+
+
+def _stage(*layers: nn.Module) -> nn.Sequential:
+    """Layers under the index that the published keys have: ecdN.0.i."""
+    return nn.Sequential(nn.Sequential(*layers))

@@ -1,0 +1,71 @@
+"""ParseNet as it is exported: logits only, a quarter fewer multiplications.
+
+* BatchNorms are in the convolutions; the picture head is gone.
+* Convolutions of a doubled image are done before the doubling (`DoubledConv2d`).
+* The scale of 0..255 to [-1, 1] is in the first convolution: conv(x / 127.5 - 1), behind a reflecting border, is
+  conv with weights / 127.5, and the sum of its weights taken from the bias.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from exporters.networks.folding import DoubledConv2d
+from exporters.networks.parsenet import LEAKY_SLOPE, Block, ConvLayer, ParseNet
+
+
+class ParseNetExport(nn.Module):
+    """What `ParseNet` computes, without its picture."""
+
+    def __init__(self, network: ParseNet) -> None:
+        super().__init__()
+        network = network.eval()
+        first, *down = network.encoder
+        self.encoder = nn.Sequential(_of_levels(first), *map(_block, down))
+        self.body = nn.Sequential(*map(_block, network.body))
+        self.decoder = nn.Sequential(*map(_block, network.decoder))
+        self.out = _layer(network.out_mask_conv)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `(N, 19, H, W)` of float32 `(N, 3, H, W)` RGB in 0..255; H and W are multiples of 16."""
+        encoded = self.encoder(image)
+        return self.out(self.decoder(encoded + self.body(encoded)))
+
+
+class FoldedBlock(nn.Module):
+    """A residual block of folded layers."""
+
+    def __init__(self, shortcut: nn.Module, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.shortcut, self.first, self.second = shortcut, first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, outputs, h, w)`."""
+        return self.shortcut(x) + self.second(F.leaky_relu(self.first(x), LEAKY_SLOPE))
+
+
+def _block(block: Block) -> FoldedBlock:
+    shortcut = block.shortcut_func
+    if isinstance(shortcut, ConvLayer):
+        shortcut = _layer(shortcut)
+    return FoldedBlock(shortcut, _layer(block.conv1), _layer(block.conv2))
+
+
+def _layer(layer: ConvLayer) -> nn.Module:
+    """The layer without its activation."""
+    convolution = layer.conv2d
+    if not isinstance(layer.norm, nn.Identity):
+        convolution = fuse_conv_bn_eval(convolution, layer.norm.norm)
+    if layer.scale == "up":
+        return DoubledConv2d(convolution, "reflect")
+    return nn.Sequential(nn.ReflectionPad2d(1), convolution)
+
+
+def _of_levels(layer: ConvLayer) -> nn.Module:
+    """The first layer, taking 0..255 instead of [-1, 1]."""
+    trained = layer.conv2d
+    convolution = nn.Conv2d(trained.in_channels, trained.out_channels, 3)
+    weight, bias = trained.weight.detach(), trained.bias.detach()
+    convolution.weight = nn.Parameter(weight / 127.5, requires_grad=False)
+    convolution.bias = nn.Parameter(bias - weight.sum(dim=(1, 2, 3)), requires_grad=False)
+    return nn.Sequential(nn.ReflectionPad2d(1), convolution)
