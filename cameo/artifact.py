@@ -17,8 +17,8 @@ class Artifact:
 
     @classmethod
     def of(cls, path: Path, format: str = "") -> Artifact:
-        """The artifact at `path`, hashed now; `format` defaults to the file's suffix."""
-        return cls(path, format or path.suffix.lstrip("."), sha256_of(path))
+        """The artifact at `path`, hashed now; `format` defaults to the suffix, or the name where there is none."""
+        return cls(path, format or path.suffix.lstrip(".") or path.name, sha256_of(path))
 
 
 def sha256_of(path: Path) -> str:

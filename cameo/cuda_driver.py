@@ -27,6 +27,14 @@ def why_no_gpu() -> str | None:
     return None if devices() else "the NVIDIA driver is here, but it shows no GPU"
 
 
+def driver_version() -> str | None:
+    """The newest CUDA that the driver can run ("13.0"), or None without a driver."""
+    driver, version = _driver(), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 def devices() -> list[CudaDevice]:
     """Every GPU that the driver shows; empty without a driver."""
     driver, count = _driver(), ctypes.c_int()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cameo import __version__
 from cameo.backends import backend, backend_names
-from cameo.cuda_driver import devices, why_no_gpu
+from cameo.cuda_driver import devices, driver_version, why_no_gpu
 
 _CPU_FEATURES = {"avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_bf16": "AMX bf16"}
 _DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
@@ -29,7 +29,7 @@ def _machine() -> Iterator[str]:
     if memory is not None:
         yield f"memory: {memory} MiB available"
     for device in devices():
-        yield f"GPU: {device.name}, {device.capability}, {device.vram_mib} MiB"
+        yield f"GPU: {device.name}, {device.capability}, {device.vram_mib} MiB, driver for CUDA {driver_version()}"
     if (reason := why_no_gpu()) is not None:
         yield f"GPU: {reason}"
 

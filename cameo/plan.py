@@ -1,15 +1,18 @@
 """Will it fit: the memory that engines planned, against the memory of a GPU.
 
-A bundle's TensorRT-RTX engines were built with a log that says how many bytes of weights and activations each
-optimization profile takes. All networks of a flow stay loaded; they run one after another, so the flow needs
+TensorRT engines are built with a log that says how many bytes of weights and activations each optimization profile
+takes. All networks of a flow stay loaded, and take turns with one buffer of activations, so the flow needs
 
     context + sum of weights + largest activations
 
-For a size between profiles, activations are those of the profile scaled by the number of pixels: so they grow.
+At a profile's largest shape, activations are what its builder planned. At any other shape they are an estimate, marked
+"~": the plan of the smallest profile that contains the shape (of the largest profile, where none does) times the share
+of pixels, as activations of a convolutional network grow with N*H*W.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile
@@ -24,10 +27,10 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One network on one engine: memory in MiB at the size and batch asked for, and the largest batch that fits.
+    """One network on one engine: memory in MiB for the request, and the largest batch of that size that fits.
 
-    `profile` is the one that the request runs in, or None where no profile is large enough; `largest_batch` is limited
-    by the profiles as well as by memory.
+    `profile` is the one that the request runs in, or None where none contains it: then the engine must be built with a
+    larger range first. `largest_batch` is limited by the profiles as well as by memory.
     """
 
     network: str
@@ -36,12 +39,23 @@ class PlanRow:
     profile: str | None
     weight_mib: float
     activation_mib: float
+    estimated: bool
     fits: bool
     largest_batch: int
 
 
+@dataclass(frozen=True)
+class _Request:
+    size: int
+    batch: int
+
+    @property
+    def pixels(self) -> int:
+        return self.batch * self.size * self.size
+
+
 def plan_rows(bundle: Bundle, target: str, vram_mib: int, size: int, batch: int) -> list[PlanRow]:
-    """A row for each network and engine with planned memory, for photos of `size` × `size` pixels.
+    """A row for each network and engine with planned memory, for `batch` photos of `size` × `size` pixels.
 
     Raises:
         BundleError: no engine of the bundle has planned memory, or none for this GPU.
@@ -52,52 +66,73 @@ def plan_rows(bundle: Bundle, target: str, vram_mib: int, size: int, batch: int)
             f"{bundle.folder} has no engine with planned memory: build it with the tensorrt-rtx engine "
             "(its other engines run in the computer's own memory)"
         )
-    targets = {profile.target for _, entry in entries for profile in entry.profiles}
-    if target not in targets:
-        built = ", ".join(sorted(targets))
+    fitting = [(n, e) for n, e in entries if _planned(e, target)]
+    if not fitting:
+        built = ", ".join(sorted({profile.target for _, entry in entries for profile in entry.profiles}))
         raise BundleError(f"{bundle.folder} has engines for {built}, not for {target}: build it with --gpu {target}")
-    weights = {(n.name, e.engine): _weight_mib(e, target) for n, e in entries}
-    return [_row(n, e, target, vram_mib - CONTEXT_MIB - _others(weights, n, e), size, batch) for n, e in entries]
+    request = _Request(size, batch)
+    return [_row(n, e, target, vram_mib - CONTEXT_MIB - _weights(fitting, e, target), request) for n, e in fitting]
 
 
-def _others(weights: dict[tuple[str, str], float], network: NetworkEntry, entry: EngineEntry) -> float:
-    """Weights of the flow's other networks on the same engine, which stay loaded beside this one."""
-    return sum(mib for (name, engine), mib in weights.items() if engine == entry.engine and name != network.name)
+def _planned(entry: EngineEntry, target: str) -> list[Profile]:
+    """The entry's profiles for `target` whose memory is known, smallest first."""
+    known = [p for p in entry.profiles if p.target == target and p.activation_bytes is not None]
+    return sorted(known, key=lambda p: p.activation_bytes or 0)
+
+
+def _weights(entries: Sequence[tuple[NetworkEntry, EngineEntry]], chosen: EngineEntry, target: str) -> float:
+    """MiB of weights of all networks on the chosen entry's engine: they stay loaded together."""
+    return sum(_weight_mib(entry, target) for _, entry in entries if entry.engine == chosen.engine)
 
 
 def _weight_mib(entry: EngineEntry, target: str) -> float:
-    return max((p.weight_bytes or 0) for p in entry.profiles if p.target == target) / _MIB
+    return max((p.weight_bytes or 0) for p in _planned(entry, target)) / _MIB
 
 
-def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float, size: int, batch: int) -> PlanRow:
-    profiles = sorted((p for p in entry.profiles if p.target == target), key=lambda p: p.activation_bytes or 0)
-    size = _own_size(profiles, size)
-    weight = _weight_mib(entry, target)
-    needed = _activations(profiles, size, batch)
-    fitting = [b for b in range(1, max(p.max[0] for p in profiles) + 1) if _fits(profiles, size, b, free_mib - weight)]
-    profile, activation = needed if needed is not None else (None, 0.0)
-    fits = needed is not None and _fits(profiles, size, batch, free_mib - weight)
-    return PlanRow(network.name, entry.engine, target, profile, weight, activation, fits, max(fitting, default=0))
+def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float, request: _Request) -> PlanRow:
+    profiles = _planned(entry, target)
+    size = _own_size(profiles, request.size)
+    wanted = _Request(size, request.batch)
+    profile, activation = _activations(profiles, wanted)
+    batches = (_Request(size, number + 1) for number in range(max(p.max[0] for p in profiles)))
+    fitting = [b.batch for b in batches if _container(profiles, b) and _activations(profiles, b)[1] <= free_mib]
+    return PlanRow(
+        network.name,
+        entry.engine,
+        target,
+        profile.name if _contains(profile, wanted) else None,
+        _weight_mib(entry, target),
+        activation,
+        estimated=wanted.pixels != _largest_pixels(profile),
+        fits=activation <= free_mib,
+        largest_batch=max(fitting, default=0),
+    )
 
 
-def _own_size(profiles: list[Profile], size: int) -> int:
-    """The size asked for, or the network's own where its profiles allow only one."""
-    fixed = {p.min[1] for p in profiles} | {p.max[1] for p in profiles}
-    return fixed.pop() if len(fixed) == 1 else size
+def _own_size(profiles: Sequence[Profile], size: int) -> int:
+    """The size asked for, or the network's own where its profiles allow only one (crops of a face)."""
+    sides = {side for p in profiles for side in (*p.min[1:3], *p.max[1:3])}
+    return sides.pop() if len(sides) == 1 else size
 
 
-def _activations(profiles: list[Profile], size: int, batch: int) -> tuple[str, float] | None:
-    """The smallest profile that takes the request, and its activations in MiB scaled to it."""
-    for profile in profiles:
-        if profile.min[1] <= size <= min(profile.max[1:3]) and profile.min[0] <= batch <= profile.max[0]:
-            share = batch * size * size / (profile.max[0] * profile.max[1] * profile.max[2])
-            return profile.name, (profile.activation_bytes or 0) / _MIB * share
-    return None
+def _contains(profile: Profile, request: _Request) -> bool:
+    shape = (request.batch, request.size, request.size)
+    return all(low <= side <= high for low, side, high in zip(profile.min, shape, profile.max, strict=False))
 
 
-def _fits(profiles: list[Profile], size: int, batch: int, free_mib: float) -> bool:
-    needed = _activations(profiles, size, batch)
-    return needed is not None and needed[1] <= free_mib
+def _container(profiles: Sequence[Profile], request: _Request) -> Profile | None:
+    return next((profile for profile in profiles if _contains(profile, request)), None)
+
+
+def _activations(profiles: Sequence[Profile], request: _Request) -> tuple[Profile, float]:
+    """The profile that the figure comes from, and MiB of activations at the request's shape."""
+    profile = _container(profiles, request) or profiles[-1]
+    share = request.pixels / _largest_pixels(profile)
+    return profile, (profile.activation_bytes or 0) / _MIB * share
+
+
+def _largest_pixels(profile: Profile) -> int:
+    return profile.max[0] * profile.max[1] * profile.max[2]
 
 
 def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: int) -> str:
@@ -109,31 +144,50 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
     """
     if size < 1 or batch < 1:
         raise EngineError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
-    card = gpu(gpu_name) if gpu_name else Gpu("a GPU", _any_target(bundle), vram_mib)
+    card = gpu(gpu_name) if gpu_name else Gpu("a GPU", _most_demanding_target(bundle), vram_mib)
     rows = plan_rows(bundle, card.capability, card.vram_mib, size, batch)
-    lines = [
-        f"{card.name} ({card.capability}, {card.vram_mib} MiB), photos of {size}×{size}, batch {batch}; "
-        f"{CONTEXT_MIB} MiB set aside for CUDA itself (assumed)",
-        f"{'network':20}{'engine':14}{'profile':20}{'weights':>10}{'activations':>13}   fits  largest batch",
-    ]
-    for row in rows:
-        verdict = "yes" if row.fits else "no" if row.profile else "too large for its profiles"
-        lines.append(
-            f"{row.network:20}{row.engine:14}{row.profile or '-':20}{row.weight_mib:6.0f} MiB{row.activation_mib:9.0f} MiB"
-            f"   {verdict:5} {row.largest_batch:>6}"
-        )
-    total = CONTEXT_MIB + sum(row.weight_mib for row in rows) + max(row.activation_mib for row in rows)
-    if all(row.profile for row in rows):
-        lines.append(
-            f"the whole flow: {total:.0f} MiB of {card.vram_mib} MiB, as planned by the builder; not run on a GPU here"
-        )
-    unplanned = [n.name for n in bundle.networks.values() if n.name not in {row.network for row in rows}]
-    if unplanned:
-        lines.append(f"no planned memory: {', '.join(unplanned)} (run on the CPU)")
-    return "\n".join(lines)
+    built_for = card.capability if gpu_name else f"planned for {card.capability}"
+    return "\n".join(
+        [
+            f"{card.name} ({built_for}, {card.vram_mib} MiB), photos of {size}×{size}, batch {batch}; "
+            f"{CONTEXT_MIB} MiB set aside for CUDA itself (assumed)",
+            f"{'network':20}{'engine':14}{'profile':22}{'weights':>10}{'activations':>13}  {'fits':6}largest batch",
+            *map(_line, rows),
+            *_flow_lines(rows, card.vram_mib),
+            *_unplanned_lines(bundle, rows),
+        ]
+    )
 
 
-def _any_target(bundle: Bundle) -> str:
-    """A target that the bundle was built for: planned memory hardly depends on it."""
-    targets = [p.target for n in bundle.networks.values() for e in n.engines for p in e.profiles]
-    return targets[0] if targets else ""
+def _line(row: PlanRow) -> str:
+    activation = f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB"
+    return (
+        f"{row.network:20}{row.engine:14}{row.profile or 'none: build larger':22}{row.weight_mib:6.0f} MiB"
+        f"{activation:>13}  {'yes' if row.fits else 'no':6}{row.largest_batch or '-'}"
+    )
+
+
+def _flow_lines(rows: Sequence[PlanRow], vram_mib: int) -> list[str]:
+    lines = []
+    for engine in dict.fromkeys(row.engine for row in rows):
+        own = [row for row in rows if row.engine == engine]
+        total = CONTEXT_MIB + sum(row.weight_mib for row in own) + max(row.activation_mib for row in own)
+        verdict = "fits" if total <= vram_mib else "does not fit"
+        lines.append(
+            f"all networks on {engine}: {'~' if any(row.estimated for row in own) else ''}{total:.0f} MiB of "
+            f"{vram_mib} MiB ({verdict}), as planned by the builder; not measured on a GPU"
+        )
+    return lines
+
+
+def _unplanned_lines(bundle: Bundle, rows: Sequence[PlanRow]) -> list[str]:
+    in_ram = sorted({e.engine for n in bundle.networks.values() for e in n.engines if not e.profiles})
+    on_cpu = [n.name for n in bundle.networks.values() if n.name not in {row.network for row in rows}]
+    lines = [f"{', '.join(in_ram)}: in the computer's own memory, n/a here"] if in_ram else []
+    return [*lines, f"on the CPU only: {', '.join(on_cpu)}"] if on_cpu else lines
+
+
+def _most_demanding_target(bundle: Bundle) -> str:
+    """The target for which the builder planned most: an answer for a GPU of unknown kind."""
+    profiles = [p for n in bundle.networks.values() for e in n.engines for p in e.profiles]
+    return max(profiles, key=lambda p: p.activation_bytes or 0).target if profiles else ""

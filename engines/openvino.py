@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ class BuildOpenVino:
     """A folder with model.xml and model.bin, weights kept in FP32."""
 
     name: ClassVar[str] = "build-openvino"
-    output: ClassVar[str] = "engine.openvino"
+    output: ClassVar[str] = "ir"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
@@ -36,6 +37,10 @@ class BuildOpenVino:
             raise EngineError(
                 f"openvino cannot read {source}: {reason}; leave the engine out for this network"
             ) from error
+        # Nodes without a name are called after a counter of the process: the same graph must give the same engine.
+        for index, node in enumerate(model.get_ordered_ops()):
+            if re.fullmatch(rf"{node.get_type_name()}_\d+", node.get_friendly_name()):
+                node.set_friendly_name(f"{node.get_type_name()}_{index}")
         # Without this, weights are stored in FP16 and the FP32 engine is no longer exact.
         openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
         return {"targets": [], "profiles": []}

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cameo.artifact import Artifact, sha256_of
+from cameo.artifact import Artifact
 from cameo.errors import CameoError, OutputError
 from pipeline.child import run_in_child, stage_command
 from pipeline.fingerprint import stage_key, stage_parameters, tool_versions
@@ -122,13 +122,12 @@ def _read(place: Path, key: str, stage: Stage) -> Result | None:
     try:
         manifest = json.loads((place / "manifest.json").read_text())
         output = place / stage.output
-        if manifest["key"] != key or sha256_of(output) != manifest["output_sha256"]:
+        artifact = Artifact.of(output)
+        if manifest["key"] != key or artifact.sha256 != manifest["output_sha256"]:
             return None
     except (OSError, ValueError, KeyError):
         return None
-    return Result(
-        Artifact(output, output.suffix.lstrip("."), manifest["output_sha256"]), manifest["facts"], built=False
-    )
+    return Result(artifact, manifest["facts"], built=False)
 
 
 def _reproduce(stage: Stage, source: Artifact) -> str:

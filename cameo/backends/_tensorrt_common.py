@@ -1,166 +1,138 @@
-"""What running TensorRT and TensorRT-RTX engines shares. Not yet run on a GPU.
+"""What the TensorRT and TensorRT-RTX backends share: a deserialised engine, run on one stream. Not yet run on a GPU.
 
-Device memory is held in one buffer per tensor that grows to the largest request and is reused; activations are
-allocated for the current optimization profile only, so a small photo after a large one gives memory back.
+The two libraries have the same Python interface, so the session takes the imported module (`trt`). Activation memory is
+the caller's (`USER_MANAGED`): sessions of one process take turns with one buffer, sized for the shapes at hand, which
+is never more than what the builder planned for the profile.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from cameo.backends import SessionOptions
+from cameo.backends._cuda import ACTIVATIONS, Cuda, DeviceBuffer
+from cameo.backends._feeds import checked
 from cameo.cuda_driver import why_no_gpu
-from cameo.errors import EngineError, EngineUnavailable
+from cameo.errors import EngineError
 from cameo.session import Tensor
+from cameo.tensors import TensorSpec
 
 
-class Cuda(Protocol):
-    """The few calls of the CUDA runtime that a session needs; tests put a fake in its place."""
-
-    stream: int
-
-    def allocate(self, size: int) -> int: ...
-
-    def free(self, address: int) -> None: ...
-
-    def upload(self, address: int, array: Tensor) -> None: ...
-
-    def download(self, array: Tensor, address: int) -> None: ...
-
-
-class CudaRuntime:
-    """The CUDA runtime through NVIDIA's cuda-bindings; every call that fails raises EngineError."""
-
-    def __init__(self) -> None:
-        self._cuda: Any = importlib.import_module("cuda.bindings.runtime")
-        self.stream = int(self._call("cudaStreamCreate"))
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        error, *results = getattr(self._cuda, name)(*arguments)
-        if int(error) != 0:
-            raise EngineError(
-                f"{name} failed with {error}: is another program using the GPU? `cameo plan` says what fits"
-            )
-        return results[0] if results else None
-
-    def allocate(self, size: int) -> int:
-        return int(self._call("cudaMalloc", size))
-
-    def free(self, address: int) -> None:
-        self._call("cudaFree", address)
-
-    def upload(self, address: int, array: Tensor) -> None:
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self.stream)
-
-    def download(self, array: Tensor, address: int) -> None:
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self.stream)
-        self._call("cudaStreamSynchronize", self.stream)
-
-
-def why_module_unavailable(module: str, package: str) -> str | None:
-    """None, or which of package, CUDA bindings and GPU is missing."""
-    for name, distribution in ((module, package), ("cuda.bindings", "cuda-bindings")):
-        if not _is_installed(name):
-            return f"the package {distribution} is not installed (pip install 'cameo[{package}]')"
+def why_unavailable(module: str, package: str) -> str | None:
+    """None, or what is missing: the library's package, cuda-bindings, the driver or the GPU."""
+    if importlib.util.find_spec(module) is None:
+        return f"the package {package} is not installed (pip install {package} cuda-bindings)"
+    try:
+        importlib.util.find_spec("cuda.bindings.runtime")
+    except ModuleNotFoundError:
+        return "the package cuda-bindings is not installed (pip install cuda-bindings)"
     return why_no_gpu()
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+class _Profile(NamedTuple):
+    """One optimization profile: smallest and largest shape of each input."""
+
+    number: int
+    smallest: Mapping[str, tuple[int, ...]]
+    largest: Mapping[str, tuple[int, ...]]
+
+    def contains(self, arrays: Mapping[str, Tensor]) -> bool:
+        return all(
+            low <= size <= high
+            for name, array in arrays.items()
+            for low, size, high in zip(self.smallest[name], array.shape, self.largest[name], strict=True)
+        )
+
+    @property
+    def volume(self) -> int:
+        return sum(prod(shape) for shape in self.largest.values())
 
 
 class TensorRtSession:
-    """One engine, deserialized by `trt` (the module tensorrt or tensorrt_rtx), with one execution context."""
+    """One engine with one execution context on one stream."""
 
-    def __init__(self, trt: Any, cuda: Cuda, path: Path) -> None:
-        self._trt, self._cuda = trt, cuda
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    def __init__(self, trt: ModuleType, cuda: Cuda, engine_name: str, path: Path) -> None:
+        self._name, self._cuda = engine_name, cuda
+        self._closed = False
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
-            raise EngineError(f"{trt.__name__} {trt.__version__} cannot load {path}: build it again with this version")
-        strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
-        self._context = self._engine.create_execution_context(strategy)
-        if self._context is None:
-            raise EngineError(f"{trt.__name__} has no memory for {path}: `cameo plan` says what fits")
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
-        self._inputs = [name for name in names if is_input[name]]
-        self._outputs = [name for name in names if not is_input[name]]
-        self._buffers: dict[str, tuple[int, int]] = {}
-        self._profile: int | None = None
+            raise EngineError(
+                f"{engine_name} cannot load {path}: it was built for other GPUs or by another version; "
+                "build it for this GPU (--gpu) with the installed version"
+            )
+        self._context: Any = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        edges = [_spec(trt, self._engine, index) for index in range(self._engine.num_io_tensors)]
+        self._inputs = [s for s in edges if self._engine.get_tensor_mode(s.name) == trt.TensorIOMode.INPUT]
+        self._outputs = [spec for spec in edges if spec not in self._inputs]
+        self._profiles = _profiles(self._engine, self._inputs)
+        self._profile = 0
+        self._buffers = {spec.name: DeviceBuffer(cuda) for spec in edges}
+        self._stream = cuda.new_stream()
+        ACTIVATIONS.join(cuda)
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every output of the network for one batch.
 
         Raises:
-            EngineError: the feeds are not the network's inputs, or no optimization profile takes their shape.
+            EngineError: the session is closed, the feeds fit no profile, or the GPU's memory ran out.
         """
-        if set(feeds) != set(self._inputs):
-            raise EngineError(f"expected the inputs {', '.join(self._inputs)}, got {', '.join(feeds)}")
-        self._choose_profile(feeds)
-        for name, array in feeds.items():
-            expected = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
-            if array.dtype != expected:
-                raise EngineError(f"the input {name} is {array.dtype}, expected {expected}")
-            contiguous = np.ascontiguousarray(array)
-            self._context.set_input_shape(name, contiguous.shape)
-            self._cuda.upload(self._place(name, contiguous.nbytes), contiguous)
-        results = {}
-        for name in self._outputs:
-            dtype = self._trt.nptype(self._engine.get_tensor_dtype(name))
-            results[name] = np.empty(tuple(self._context.get_tensor_shape(name)), dtype)
-            self._place(name, results[name].nbytes)
-        if not self._context.execute_async_v3(self._cuda.stream):
-            raise EngineError(f"{self._trt.__name__} failed while running: is another program using the GPU?")
-        for name, array in results.items():
-            self._cuda.download(array, self._buffers[name][0])
+        if self._closed:
+            raise EngineError(f"{self._name} was asked to run after its session was closed: open it again")
+        arrays = checked(self._name, self._inputs, feeds)
+        self._choose_profile(arrays)
+        for name, array in arrays.items():
+            self._context.set_input_shape(name, array.shape)
+            self._cuda.upload(array, self._bind(name, array), self._stream)
+        results = {spec.name: self._empty(spec) for spec in self._outputs}
+        addresses = {name: self._bind(name, array) for name, array in results.items()}
+        size = self._context.update_device_memory_size_for_shapes()
+        with ACTIVATIONS.held(size) as activations:
+            self._context.set_device_memory(activations, size)
+            started = self._context.execute_async_v3(self._stream)
+            for name, array in results.items():
+                self._cuda.download(array, addresses[name], self._stream)
+            self._cuda.synchronise(self._stream)
+        if not started:
+            raise EngineError(f"{self._name} could not start the network: check the GPU with `cameo doctor`")
         return results
 
-    def _choose_profile(self, feeds: Mapping[str, Tensor]) -> None:
-        """The smallest profile that takes the feeds' shapes: profiles are built from small to large."""
-        for index in range(self._engine.num_optimization_profiles):
-            if all(self._takes(index, name, array.shape) for name, array in feeds.items()):
-                if index != self._profile:
-                    self._context.set_optimization_profile_async(index, self._cuda.stream)
-                    self._profile = index
-                return
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
-        raise EngineError(f"no optimization profile of the engine takes {shapes}: use a smaller size or batch")
+    def _choose_profile(self, arrays: Mapping[str, Tensor]) -> None:
+        fitting = [profile for profile in self._profiles if profile.contains(arrays)]
+        if not fitting:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            ranges = "; ".join(f"{dict(p.smallest)} to {dict(p.largest)}" for p in self._profiles)
+            raise EngineError(f"{self._name} was fed {shapes}: it was built for {ranges}; build it with a larger range")
+        best = min(fitting, key=lambda profile: profile.volume)
+        if best.number != self._profile:
+            self._context.set_optimization_profile_async(best.number, self._stream)
+            self._cuda.synchronise(self._stream)
+            self._profile = best.number
 
-    def _takes(self, index: int, name: str, shape: tuple[int, ...]) -> bool:
-        least, _, most = self._engine.get_tensor_profile_shape(name, index)
-        return len(shape) == len(tuple(most)) and all(
-            low <= side <= high for low, side, high in zip(least, shape, most, strict=True)
-        )
-
-    def _place(self, name: str, size: int) -> int:
-        """The device address of a tensor's buffer of at least `size` bytes, known to the context."""
-        address, held = self._buffers.get(name, (0, 0))
-        if size > held:
-            if held:
-                del self._buffers[name]
-                self._cuda.free(address)
-            address = self._cuda.allocate(size)
-            self._buffers[name] = (address, size)
+    def _bind(self, name: str, array: Tensor) -> int:
+        address = self._buffers[name].at_least(array.nbytes)
         self._context.set_tensor_address(name, address)
         return address
 
+    def _empty(self, spec: TensorSpec) -> Tensor:
+        return np.empty(tuple(self._context.get_tensor_shape(spec.name)), spec.dtype)
+
     def close(self) -> None:
-        for address, _ in self._buffers.values():
-            self._cuda.free(address)
-        self._buffers, self._context, self._engine = {}, None, None
+        """Free the engine and its device memory; calling it twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self._context = self._engine = self._runtime = None
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._cuda.end_stream(self._stream)
+        ACTIVATIONS.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -171,15 +143,16 @@ class TensorRtSession:
         self.close()
 
 
-def open_with(module: str, package: str, path: Path, options: SessionOptions) -> TensorRtSession:
-    """The engine at `path`, loaded on the first GPU.
+def _spec(trt: ModuleType, engine: Any, index: int) -> TensorSpec:
+    name = engine.get_tensor_name(index)
+    shape = tuple("?" if axis == -1 else axis for axis in engine.get_tensor_shape(name))
+    return TensorSpec(name, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name, shape)
 
-    Raises:
-        EngineUnavailable: a package or the GPU is missing, or another device or precision is asked for.
-    """
-    reason = why_module_unavailable(module, package)
-    if reason is not None:
-        raise EngineUnavailable(f"{package} cannot run here: {reason}")
-    if options.device not in ("", "cuda"):
-        raise EngineUnavailable(f"{package} runs on 'cuda', not on '{options.device}': choose another engine")
-    return TensorRtSession(importlib.import_module(module), CudaRuntime(), path)
+
+def _profiles(engine: Any, inputs: Sequence[TensorSpec]) -> list[_Profile]:
+    found = []
+    for index in range(engine.num_optimization_profiles):
+        shapes = {spec.name: engine.get_tensor_profile_shape(spec.name, index) for spec in inputs}
+        smallest = {name: tuple(shape[0]) for name, shape in shapes.items()}
+        found.append(_Profile(index, smallest, {name: tuple(shape[2]) for name, shape in shapes.items()}))
+    return found

@@ -1,25 +1,32 @@
-"""Runs TensorRT-RTX engines on an NVIDIA GPU. Not yet run on a GPU."""
+"""Runs TensorRT-RTX engines on RTX GPUs. Not yet run on a GPU."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cameo.backends import SessionOptions
-from cameo.backends._tensorrt_common import TensorRtSession, open_with, why_module_unavailable
+from cameo.backends import SessionOptions, _tensorrt_common
+from cameo.backends._cuda import Cuda
+from cameo.errors import EngineUnavailable
 
 DEVICES = ("cuda",)
 
 
 def why_unavailable(precision: str = "fp32") -> str | None:
     """None, or why TensorRT-RTX cannot run here."""
-    return why_module_unavailable("tensorrt_rtx", "tensorrt-rtx")
+    return _tensorrt_common.why_unavailable("tensorrt_rtx", "tensorrt-rtx")
 
 
-def open_session(path: Path, options: SessionOptions) -> TensorRtSession:
-    """Return the engine at `path`, loaded on the first GPU.
+def open_session(path: Path, options: SessionOptions) -> _tensorrt_common.TensorRtSession:
+    """Return the engine at `path`, loaded.
 
     Raises:
-        EngineUnavailable: a package or the GPU is missing.
-        EngineError: the engine was built by another version.
+        EngineUnavailable: the package, the driver or the GPU is missing.
+        EngineError: the engine was built for other GPUs or by another version.
     """
-    return open_with("tensorrt_rtx", "tensorrt-rtx", path, options)
+    if options.device not in ("", "cuda"):
+        raise EngineUnavailable(f"tensorrt-rtx runs on 'cuda' only, not on '{options.device}'")
+    if reason := why_unavailable(options.precision):
+        raise EngineUnavailable(f"tensorrt-rtx: {reason}")
+    import tensorrt_rtx
+
+    return _tensorrt_common.TensorRtSession(tensorrt_rtx, Cuda(), "tensorrt-rtx", path)
