@@ -31,9 +31,10 @@ from pipeline.validation import validate_bundle
 from validate.compare import ValidationOptions
 from validate.latency import Rounds
 from validate.measurement import find
-from validate.results import NetworkResult, Report
+from validate.results import NetworkResult, Report, Subject
 
 DEMO = Path("demo")
+TIMED = (720, 960)
 SIZES = ((256, 256), (360, 480), (512, 512), (604, 1000), (720, 960), (1024, 1024))
 MIXED_RUNS = 200
 
@@ -57,9 +58,12 @@ def main() -> int:
     out: Path = parser.parse_args().out
     try:
         build(model("dctnet"), DEMO, out, BuildOptions(), console.print)
-        rounds = Rounds(least=15, most=40, seconds=45)
-        report = validate_bundle(out, DEMO, None, console.print, ValidationOptions(SIZES, (720, 960), rounds))
-        rows = [*_comparison(report), *_planned(out), *_build_time(), *_import_time(), *_steady_memory(out)]
+        # Two comparisons, because peak memory is a process's: the largest size of the first would be in the second.
+        faithful = validate_bundle(out, DEMO, None, console.print, ValidationOptions(SIZES, TIMED, Rounds(3, 3, 0)))
+        rounds = Rounds(least=15, most=60, seconds=60)
+        report = validate_bundle(out, DEMO, None, console.print, ValidationOptions((TIMED,), TIMED, rounds))
+        rows = [*_fidelity(faithful), *_speed(report), *_planned(out), *_build_time(), *_import_time()]
+        rows += _steady_memory(out)
     except CameoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,35 +73,45 @@ def main() -> int:
     return 0 if all(row.holds is not False for row in rows) else 1
 
 
-def _comparison(report: Report) -> Iterator[Row]:
-    """Fidelity, throughput and memory of the generator against the TensorFlow original."""
+def _subjects(report: Report) -> Iterator[tuple[str, str, NetworkResult, Subject]]:
+    """Name, precision, network and measurements of each engine of the large generator that ran."""
     network = next(network for network in report.networks if network.name == "dctnet-background")
     for engine in network.engines:
-        subject, name = engine.subject, f"{engine.engine} {engine.precision}"
-        if subject.why_not_run:
-            continue
+        if not engine.subject.why_not_run:
+            yield f"{engine.engine} {engine.precision}", engine.precision, network, engine.subject
 
-        def value(metric: str, measurements: tuple = subject.measurements) -> float:  # type: ignore[type-arg]
-            return find(measurements, metric) or 0.0
 
-        if engine.precision == "fp32":
-            largest, share = value("max_difference"), value("changed_share")
-            yield Row(f"{name}: largest difference", "≤ 1 level", f"{largest:.0f}", largest <= 1)
+def _fidelity(report: Report) -> Iterator[Row]:
+    """The worst over all sizes against the TensorFlow original."""
+    for name, precision, network, subject in _subjects(report):
+        sizes = f"{len(network.fidelity_sizes)} sizes, 256² to 1024²"
+        largest, share, psnr = (_value(subject, metric) for metric in ("max_difference", "changed_share", "psnr"))
+        if precision == "fp32":
+            yield Row(f"{name}: largest difference, {sizes}", "≤ 1 level", f"{largest:.0f}", largest <= 1)
             yield Row(f"{name}: values that differ", "≤ 0.1 %", f"{share:.4f} %", share <= 0.1)
         else:
-            yield Row(f"{name}: PSNR", "≥ 45 dB", f"{value('psnr'):.1f} dB", value("psnr") >= 45)
-        least = 1.0 if engine.precision == "fp32" else 1.6
-        ratio, ms = value("throughput_ratio"), value("latency_p50")
-        original_ms = find(network.original.measurements, "latency_p50") or 0.0
-        measured = f"{ratio:.2f} × ({ms:.0f} ms against {original_ms:.0f} ms)"
-        yield Row(f"{name}: throughput at 960×720", f"≥ {least:g} × TensorFlow", measured, ratio >= least)
-        yield _memory_row(name, network, value("peak_rss"), value("peak_rss_ratio"))
+            yield Row(f"{name}: PSNR, {sizes}", "≥ 45 dB", f"{psnr:.1f} dB", psnr >= 45)
 
 
-def _memory_row(name: str, network: NetworkResult, peak: float, ratio: float) -> Row:
-    original = find(network.original.measurements, "peak_rss") or 0.0
-    measured = f"{ratio:.2f} × ({peak:.0f} MiB against {original:.0f} MiB)"
-    return Row(f"{name}: peak RSS, up to 1024²", "≤ 0.5 × TensorFlow", measured, ratio <= 0.5)
+def _speed(report: Report) -> Iterator[Row]:
+    """Throughput and peak memory at 960×720 against the TensorFlow original, in turns with it."""
+    for name, precision, network, subject in _subjects(report):
+        least = 1.0 if precision == "fp32" else 1.6
+        ratio, ms, peak = (_value(subject, metric) for metric in ("throughput_ratio", "latency_p50", "peak_rss"))
+        theirs, their_peak = (
+            find(network.original.measurements, metric) or 0 for metric in ("latency_p50", "peak_rss")
+        )
+        speed = f"{ratio:.2f} × ({ms:.0f} ms against {theirs:.0f} ms)"
+        memory = f"{peak / their_peak:.2f} × ({peak:.0f} MiB against {their_peak:.0f} MiB)"
+        yield Row(f"{name}: throughput at 960×720", f"≥ {least:g} × TensorFlow's", speed, ratio >= least)
+        yield Row(f"{name}: peak RSS at 960×720", "≤ 0.5 × TensorFlow's", memory, peak <= 0.5 * their_peak)
+
+
+def _value(subject: Subject, metric: str) -> float:
+    found = find(subject.measurements, metric)
+    if found is None:
+        raise CameoError(f"{metric} of {subject.name} was not measured: expected it in the comparison; run again")
+    return found
 
 
 def _planned(bundle: Path) -> Iterator[Row]:
