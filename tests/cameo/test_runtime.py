@@ -1,10 +1,8 @@
-"""The runtime stands alone: nothing of the workshop, quick to import, installable from its wheel."""
+"""The runtime stands alone: nothing of the workshop, installable from its wheel (import time: `make bench`)."""
 
 import os
-import statistics
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -37,16 +35,6 @@ def test_no_module_of_the_runtime_reaches_the_workshop() -> None:
     loaded = set(python(program).split())
     assert "cv2" in loaded, "every module was imported"
     assert not loaded & {"torch", "tensorflow", "onnx", "tf2onnx", "pydantic", *WORKSHOP}
-
-
-def test_import_takes_less_than_half_a_second() -> None:
-    def seconds(program: str) -> float:
-        started = time.perf_counter()
-        python(program)
-        return time.perf_counter() - started
-
-    bare = statistics.median(seconds("pass") for _ in range(3))
-    assert statistics.median(seconds("import cameo") for _ in range(3)) - bare < 0.5
 
 
 @pytest.fixture(scope="module")
