@@ -103,7 +103,7 @@ def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float
         profile.name if _contains(profile, wanted) else None,
         _weight_mib(entry, target),
         activation,
-        estimated=wanted.pixels != _largest_pixels(profile),
+        estimated=not _contains(profile, wanted) or wanted.pixels != _largest_pixels(profile),
         fits=activation <= free_mib,
         largest_batch=max(fitting, default=0),
     )

@@ -1,20 +1,24 @@
-"""What TensorRT and TensorRT-RTX share: parsing, optimization profiles, planned memory from the builder's log.
+"""What the TensorRT and TensorRT-RTX builders share: from ONNX to a strongly typed engine with its memory plan.
 
-Networks are strongly typed: precision is what the ONNX graph says, and no builder flag chooses it (TensorRT 11 has no
-such flags any more). The builder logs "Total Activation Memory: B bytes" once per optimization profile, in the order of
-the profiles, and "Total Weights Memory: B bytes" once. For several targets it logs the largest, so each target's own
-figures come from a build for it alone.
+Both libraries have the same Python interface, so the functions here take the imported module (`trt`). Precision is in
+the graph; TF32, which would round the products of an FP32 graph to 10 bits, is switched off. One stream: auxiliary
+streams only reserve memory in networks that are one chain (DCT-Net at 1024²: 8 MiB).
+
+Where the planned bytes come from. The builder says at level INFO, for every optimization profile in turn, "Total
+Activation Memory: N bytes", and once "Total Weights Memory: N bytes". A build for several GPUs says so once, not once
+per GPU; so each target is planned by a build of its own (a second or less, thrown away), whose N-th figure is the N-th
+profile's, and the engine that is kept is built for all targets together.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 from cameo.errors import EngineError
 from engines import InputRange
@@ -25,124 +29,135 @@ _ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 _WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
 
-@dataclass
-class BuilderLog:
-    """What the builder said: planned bytes, and its errors."""
+class Builder:
+    """Builds engines of one ONNX graph with one of the two libraries."""
 
-    activation_bytes: list[int] = field(default_factory=list)
-    weight_bytes: int = 0
-    errors: list[str] = field(default_factory=list)
+    def __init__(self, trt: ModuleType, engine: str, source: Path, ranges: Sequence[InputRange]) -> None:
+        self._trt, self._engine, self._source, self._ranges = trt, engine, source, ranges
 
-    def take(self, message: str, is_error: bool) -> None:
-        """Keep what matters of one message."""
-        if found := _ACTIVATIONS.search(message):
-            self.activation_bytes.append(int(found[1]))
-        if found := _WEIGHTS.search(message):
-            self.weight_bytes = int(found[1])
-        if is_error:
-            self.errors.append(message)
-
-
-class Targeting(Protocol):
-    """How an engine kind tells the builder's configuration what GPUs to build for."""
-
-    def __call__(self, trt: Any, config: Any, targets: Sequence[str]) -> None: ...
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """One engine to build: `module` is "tensorrt" or "tensorrt_rtx"."""
-
-    module: str
-    source: Path
-    ranges: Sequence[InputRange]
-    targeting: Targeting
-
-    def build(self, targets: Sequence[str]) -> tuple[bytes, BuilderLog]:
-        """The serialized engine for `targets`, and what its builder planned.
+    def planned(self, target: str, on_this_gpu: bool = False) -> list[dict[str, Any]]:
+        """The fields of `cameo.bundle.Profile` of every range: what the builder plans for `target` ("sm_86").
 
         Raises:
-            EngineError: the graph cannot be parsed or built.
+            EngineError: the library cannot build the graph, or its log no longer says what it plans.
         """
-        trt = importlib.import_module(self.module)
-        said = BuilderLog()
-        builder = trt.Builder(_logger(trt, said))
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        self._parse(trt, network, said)
-        config = builder.create_builder_config()
-        config.max_aux_streams = 0  # parallel branches would each need their own memory
-        for input_range in self.ranges:
-            config.add_optimization_profile(_profile(builder, network, input_range))
-        self.targeting(trt, config, targets)
-        engine = builder.build_serialized_network(network, config)
-        if engine is None:
-            raise EngineError(f"{self.module} cannot build {self.source.name}: {_last(said.errors)}")
-        return bytes(engine), said
-
-    def _parse(self, trt: Any, network: Any, said: BuilderLog) -> None:
-        parser = trt.OnnxParser(network, _logger(trt, said))
-        if not parser.parse_from_file(str(self.source)):
-            error = parser.get_error(0)
+        _, log = self.build(() if on_this_gpu else (target,))
+        activations = [int(n) for line in log for n in _ACTIVATIONS.findall(line)]
+        weights = [int(n) for line in log for n in _WEIGHTS.findall(line)]
+        if len(activations) != max(len(self._ranges), 1) or len(weights) != 1:
             raise EngineError(
-                f"{self.module} cannot take the node '{error.node_name()}' ({error.node_operator()}) of "
-                f"{self.source.name}: {_one_line(error.desc())}; leave this engine out for this network"
-            )
-
-    def profiles(self, target: str) -> list[dict[str, Any]]:
-        """The fields of `cameo.bundle.Profile` for each range, with the memory planned for `target`."""
-        _, said = self.build([target] if target else [])
-        if len(said.activation_bytes) != len(self.ranges):
-            raise EngineError(
-                f"{self.module} logged {len(said.activation_bytes)} activation sizes for {len(self.ranges)} profiles: "
-                "its log format is unknown to this version of Cameo"
+                f"{self._engine} {self._trt.__version__} did not report its memory plan: expected "
+                f"{len(self._ranges)} activation figures and one of weights, got {len(activations)} and "
+                f"{len(weights)}; use the version that CHANGELOG.md lists as tested"
             )
         return [
-            {
-                "name": input_range.name,
-                "min": list(input_range.min),
-                "opt": list(input_range.opt),
-                "max": list(input_range.max),
-                "target": target,
-                "weight_bytes": said.weight_bytes,
-                "activation_bytes": planned,
-            }
-            for input_range, planned in zip(self.ranges, said.activation_bytes, strict=True)
+            {**asdict(range_), "target": target, "weight_bytes": weights[0], "activation_bytes": planned}
+            for range_, planned in zip(self._ranges, activations, strict=False)
         ]
 
-    def write(self, out: Path, targets: Sequence[str]) -> Mapping[str, Any]:
-        """Build for all `targets` at once, write the engine, and return the facts for the bundle."""
-        engine, said = self.build(targets)
-        out.write_bytes(engine)
-        log.info("%s: %d bytes, planned %s", self.module, len(engine), said.activation_bytes)
-        profiles = [profile for target in targets or [""] for profile in self.profiles(target)]
-        return {"targets": list(targets), "profiles": profiles}
+    def build(self, targets: Sequence[str]) -> tuple[bytes, list[str]]:
+        """The serialized engine for `targets` (none: the GPU of this machine), and the builder's log.
+
+        Raises:
+            EngineError: the library cannot parse or build the graph, or does not know a target.
+        """
+        trt = self._trt
+        logger = _logger(trt)
+        builder = trt.Builder(logger)
+        network = builder.create_network(_strongly_typed(trt))
+        parser = trt.OnnxParser(network, logger)
+        if not parser.parse_from_file(str(self._source)):
+            raise EngineError(self._why_not_parsed(parser))
+        config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)
+        config.max_aux_streams = 0
+        if targets:
+            config.num_compute_capabilities = len(targets)
+            for index, target in enumerate(targets):
+                config.set_compute_capability(self._capability(target), index)
+        for profile in self._profiles(builder, network):
+            config.add_optimization_profile(profile)
+        engine = builder.build_serialized_network(network, config)
+        if engine is None:
+            reason = (logger.errors or ["it gave no reason"])[-1]
+            raise EngineError(
+                f"{self._engine} cannot build {self._source.name} for {', '.join(targets) or 'this GPU'}: {reason}; "
+                "change the graph or its input ranges, or leave this engine out"
+            )
+        return bytes(engine), logger.lines
+
+    def _why_not_parsed(self, parser: Any) -> str:
+        error = parser.get_error(0)
+        node = f"node '{error.node_name()}' ({error.node_operator()})" if error.node_name() else "the file"
+        return (
+            f"{self._engine} cannot read {self._source.name}: {node}: {_one_line(error.desc())}; "
+            "add a pass that rewrites it, or leave this engine out for this network"
+        )
+
+    def _capability(self, target: str) -> Any:
+        capabilities = self._trt.ComputeCapability
+        known = [name for name in capabilities.__members__ if re.fullmatch(r"SM\d+", name)]
+        name = target.replace("_", "").upper()
+        if name not in known:
+            offers = ", ".join(f"sm_{name[2:]}" for name in known)
+            raise EngineError(f"{self._engine} cannot build for '{target}': choose from {offers}")
+        return capabilities.__members__[name]
+
+    def _profiles(self, builder: Any, network: Any) -> list[Any]:
+        inputs = [network.get_input(index) for index in range(network.num_inputs)]
+        dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
+        if dynamic and not self._ranges:
+            raise EngineError(
+                f"{self._engine} needs input ranges for {self._source.name}, whose input '{dynamic[0].name}' is "
+                "dynamic: give its recipe at least one InputRange"
+            )
+        profiles = []
+        for range_ in self._ranges:
+            profile = builder.create_optimization_profile()
+            for tensor in inputs:
+                shapes = [self._shape(tensor, wanted) for wanted in (range_.min, range_.opt, range_.max)]
+                profile.set_shape(tensor.name, *shapes)
+            profiles.append(profile)
+        return profiles
+
+    def _shape(self, tensor: Any, image: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one input for a given shape of `image`; the others share its batch size only."""
+        shape = tuple(tensor.shape)
+        wanted = tuple(image) if tensor.name == "image" else (image[0], *shape[1:])
+        fits = len(wanted) == len(shape) and -1 not in wanted
+        if not fits or any(axis not in (-1, size) for axis, size in zip(shape, wanted, strict=True)):
+            raise EngineError(
+                f"{self._engine}: the input range {tuple(image)} does not fit the input '{tensor.name}' {shape} of "
+                f"{self._source.name}: correct the ranges of its recipe"
+            )
+        return wanted
 
 
-def _profile(builder: Any, network: Any, input_range: InputRange) -> Any:
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        if -1 in tuple(tensor.shape):
-            profile.set_shape(tensor.name, input_range.min, input_range.opt, input_range.max)
-    return profile
-
-
-def _logger(trt: Any, said: BuilderLog) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            said.take(message, severity <= trt.ILogger.ERROR)
-            if severity <= trt.ILogger.INFO:
-                log.info("%s", message)
-
-    return Logger()
-
-
-def _last(errors: Sequence[str]) -> str:
-    return _one_line(errors[-1]) if errors else "the builder gave no reason"
+def _strongly_typed(trt: ModuleType) -> int:
+    # TensorRT 11 knows no other kind of network and may drop the flag.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:200]
+
+
+def _logger(trt: ModuleType) -> Any:
+    """A logger that keeps and passes on what the builder says, and keeps its errors apart."""
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name == "VERBOSE":
+                return
+            log.info("%s: %s", severity.name, message)
+            self.lines.append(message)
+            if "ERROR" in severity.name:
+                self.errors.append(_one_line(message))
+
+    return Logger()

@@ -31,7 +31,7 @@ class BuildOpenVino:
         import openvino
 
         try:
-            model = openvino.convert_model(source)
+            model = openvino.Core().read_model(source)  # convert_model would also report usage to its maker
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise EngineError(

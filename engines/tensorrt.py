@@ -1,55 +1,61 @@
-"""TensorRT engines (10 and 11), built on the GPU that they are to run on.
-
-Not yet built on a GPU: the code is the one that builds TensorRT-RTX engines, but for the choice of targets.
-"""
+"""TensorRT engines (10 and 11), built on the GPU that they will run on. Not yet built on a GPU."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cameo.cuda_driver import devices, why_no_gpu
+from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
-from engines._tensorrt_common import BuildRequest
 
 PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True)
 class BuildTensorRt:
-    """An engine for `gpu`, the GPU of this machine, with one optimization profile per range."""
-
-    ranges: tuple[InputRange, ...]
-    gpu: str
+    """An engine for `gpu`, the GPU of this machine (capability `target`), with one optimization profile per range."""
 
     name: ClassVar[str] = "build-tensorrt"
     output: ClassVar[str] = "engine.plan"
     tools: ClassVar[tuple[str, ...]] = ("tensorrt",)
 
+    ranges: tuple[InputRange, ...] = ()
+    gpu: str = ""
+    target: str = ""
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
-        """Write the engine; return the memory planned per profile.
+        """Write the engine and return its target and the memory planned per profile.
 
         Raises:
+            EngineUnavailable: the package or the GPU is missing.
             EngineError: the graph cannot be built.
         """
-        return BuildRequest("tensorrt", source, self.ranges, _this_gpu).write(out, ())
+        if reason := why_not_buildable():
+            raise EngineUnavailable(f"tensorrt: {reason}")
+        import tensorrt
 
+        from engines._tensorrt_common import Builder
 
-def _this_gpu(trt: Any, config: Any, targets: Sequence[str]) -> None:
-    """TensorRT builds for the GPU that it runs on: there is nothing to set."""
+        builder = Builder(tensorrt, "tensorrt", source, self.ranges)
+        profiles = builder.planned(self.target, on_this_gpu=True)
+        engine, _ = builder.build(())
+        out.write_bytes(engine)
+        return {"targets": [self.target], "profiles": profiles}
 
 
 def builder(options: EngineOptions) -> BuildTensorRt:
-    """The stage that builds this engine."""
-    return BuildTensorRt(options.ranges, gpu=", ".join(device.name for device in devices()[:1]))
+    """The stage that builds this engine for the ranges of `options` and the GPU of this machine."""
+    first = next(iter(devices()), None)
+    return BuildTensorRt(options.ranges, first.name if first else "", first.capability if first else "")
 
 
 def why_not_buildable() -> str | None:
-    """None, or which of package and GPU driver is missing."""
+    """None, or why TensorRT cannot build here: it needs its package and the target GPU."""
     if importlib.util.find_spec("tensorrt") is None:
-        return "the package tensorrt is not installed (pip install tensorrt, from NVIDIA's package index)"
+        return "the package tensorrt is not installed (pip install tensorrt, from its vendor's package index)"
     reason = why_no_gpu()
-    return f"TensorRT builds on the GPU that it will run on: {reason}" if reason else None
+    return f"it builds on the GPU that it will run on: {reason}" if reason else None

@@ -1,63 +1,57 @@
-"""TensorRT-RTX engines for consumer GPUs, built ahead of time on any CPU.
-
-One file serves every target asked for; what runs on the GPU is compiled from it there, once, in seconds.
-"""
+"""TensorRT-RTX engines, built ahead of time on any CPU for several consumer GPUs in one file."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cameo.errors import EngineError
+from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
-from engines._tensorrt_common import BuildRequest
 
 PRECISIONS = ("fp32",)
 
 
 @dataclass(frozen=True)
 class BuildTensorRtRtx:
-    """One engine for all `targets` ("sm_86"), with one optimization profile per range."""
-
-    ranges: tuple[InputRange, ...]
-    targets: tuple[str, ...]
+    """One engine for all `targets` with one optimization profile per range."""
 
     name: ClassVar[str] = "build-tensorrt-rtx"
     output: ClassVar[str] = "engine.rtx"
     tools: ClassVar[tuple[str, ...]] = ("tensorrt-rtx",)
 
+    ranges: tuple[InputRange, ...] = ()
+    targets: tuple[str, ...] = EngineOptions.targets
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
-        """Write the engine; return its targets and the memory planned per profile and target.
+        """Write the engine and return its targets and the memory planned per target and profile.
 
         Raises:
-            EngineError: the graph cannot be built, or a target is unknown to this version.
+            EngineUnavailable: the package is missing.
+            EngineError: the graph cannot be built, or a target is unknown.
         """
-        return BuildRequest("tensorrt_rtx", source, self.ranges, _target).write(out, self.targets)
+        if reason := why_not_buildable():
+            raise EngineUnavailable(f"tensorrt-rtx: {reason}")
+        import tensorrt_rtx
 
+        from engines._tensorrt_common import Builder
 
-def _target(trt: Any, config: Any, targets: Sequence[str]) -> None:
-    config.num_compute_capabilities = len(targets)
-    for index, target in enumerate(targets):
-        capability = getattr(trt.ComputeCapability, target.replace("_", "").upper(), None)
-        if capability is None:
-            known = [name for name in dir(trt.ComputeCapability) if name.startswith("SM")]
-            raise EngineError(
-                f"tensorrt-rtx {trt.__version__} cannot build for {target}: it knows "
-                f"{', '.join(name.lower().replace('sm', 'sm_') for name in known)}; choose GPUs among these with --gpu"
-            )
-        config.set_compute_capability(capability, index)
+        builder = Builder(tensorrt_rtx, "tensorrt-rtx", source, self.ranges)
+        profiles = [profile for target in self.targets for profile in builder.planned(target)]
+        engine, _ = builder.build(self.targets)
+        out.write_bytes(engine)
+        return {"targets": list(self.targets), "profiles": profiles}
 
 
 def builder(options: EngineOptions) -> BuildTensorRtRtx:
-    """The stage that builds this engine."""
+    """The stage that builds this engine for the ranges and targets of `options`."""
     return BuildTensorRtRtx(options.ranges, options.targets)
 
 
 def why_not_buildable() -> str | None:
-    """None, or why its builder is not here."""
+    """None, or the package that is missing: no GPU is needed."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return "the package tensorrt-rtx is not installed (pip install tensorrt-rtx)"
     return None

@@ -1,0 +1,165 @@
+"""Sessions of every engine that runs here: the same refusals, the caller's arrays, and memory that stays in bounds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cameo.backends import SessionOptions, backend, backend_names
+from cameo.errors import EngineError, EngineUnavailable
+from engines import EngineOptions, engine, engine_names
+from tests.engines.networks import write_blur
+
+ROOT = Path(__file__).parents[2]
+HERE = [
+    name
+    for name in engine_names()
+    if engine(name).why_not_buildable() is None and backend(name).why_unavailable() is None
+]
+RUNS = [(name, precision) for name in HERE for precision in engine(name).PRECISIONS]
+PHOTO = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("engines")
+    graph = write_blur(folder / "blur.onnx", channels=32, layers=3)
+    for name in HERE:
+        engine(name).builder(EngineOptions()).run(graph, folder / name)
+    return {name: folder / name for name in HERE}
+
+
+def options(name: str, precision: str) -> SessionOptions:
+    if reason := backend(name).why_unavailable(precision):
+        pytest.skip(reason)
+    return SessionOptions(precision, threads=1)
+
+
+def test_the_default_engines_run_here() -> None:
+    assert {"onnxruntime", "openvino"} <= set(HERE)
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({"photo": PHOTO}, r"was fed photo: it takes exactly image: uint8 \(.*, 3\)"),
+        ({}, "was fed nothing: it takes exactly image"),
+        ({"image": PHOTO, "mask": PHOTO}, "was fed image, mask: it takes exactly image"),
+        ({"image": PHOTO.astype(np.float32)}, r"was fed image as float32 \(1, 24, 32, 3\): expected .* uint8"),
+        ({"image": PHOTO[0]}, r"was fed image as uint8 \(24, 32, 3\)"),
+        ({"image": PHOTO[..., :2]}, r"was fed image as uint8 \(1, 24, 32, 2\)"),
+        ({"image": PHOTO[:0]}, r"was fed image as uint8 \(0, 24, 32, 3\)"),
+        ({"image": PHOTO.tolist()}, "was fed image as list: expected a numpy array"),
+    ],
+    ids=["name", "nothing", "too-many", "dtype", "rank", "channels", "empty", "list"],
+)
+def test_wrong_feeds_are_one_sentence(name: str, feeds: dict[str, Any], message: str, built: dict[str, Path]) -> None:
+    with backend(name).open_session(built[name], SessionOptions()) as session:
+        with pytest.raises(EngineError, match=f"{name} {message}") as caught:
+            session.run(feeds)
+        assert "\n" not in str(caught.value)
+        assert session.run({"image": PHOTO})["result"].shape == PHOTO.shape
+
+
+@pytest.mark.parametrize(("name", "precision"), RUNS)
+def test_results_belong_to_the_caller(name: str, precision: str, built: dict[str, Path]) -> None:
+    with backend(name).open_session(built[name], options(name, precision)) as session:
+        first = session.run({"image": PHOTO})["result"]
+        kept = first.copy()
+        session.run({"image": np.ascontiguousarray(255 - PHOTO)})
+        np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(("name", "precision"), RUNS)
+def test_views_are_fed_as_they_look(name: str, precision: str, built: dict[str, Path]) -> None:
+    mirrored = PHOTO[:, :, ::-1]
+    with backend(name).open_session(built[name], options(name, precision)) as session:
+        found = session.run({"image": mirrored})["result"]
+        np.testing.assert_array_equal(found, session.run({"image": mirrored.copy()})["result"])
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_closing(name: str, built: dict[str, Path]) -> None:
+    with backend(name).open_session(built[name], SessionOptions()) as session:
+        session.run({"image": PHOTO})
+    session.close()
+    with pytest.raises(EngineError, match=f"{name} was asked to run after its session was closed"):
+        session.run({"image": PHOTO})
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_damaged_engine_is_one_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"{name} cannot load .*build the bundle again"):
+        backend(name).open_session(tmp_path / "absent", SessionOptions())
+
+
+@pytest.mark.parametrize("name", backend_names())
+def test_a_device_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="'tpu'|not installed|CPU only"):
+        backend(name).open_session(tmp_path / "engine", SessionOptions(device="tpu"))
+
+
+def test_precision_of_openvino_is_what_was_asked_for(built: dict[str, Path]) -> None:
+    """Left alone it computes in bf16 where the CPU can: the two must differ there, and fp32 must be exact."""
+    photo = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    results = {}
+    for precision in ("fp32", "bf16"):
+        with backend("openvino").open_session(built["openvino"], options("openvino", precision)) as session:
+            results[precision] = session.run({"image": photo})["result"].astype(int)
+    with backend("onnxruntime").open_session(built["onnxruntime"], SessionOptions()) as session:
+        expected = session.run({"image": photo})["result"].astype(int)
+    share = {precision: np.mean(result != expected) for precision, result in results.items()}
+    assert share["fp32"] < 0.001 < share["bf16"]
+
+
+def test_openvino_knows_its_precisions() -> None:
+    assert backend("openvino").why_unavailable("int4") == "it runs a graph as fp32 or bf16, not as 'int4'"
+
+
+_GROWTH = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from cameo.backends import SessionOptions, backend
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+name, precision, path, runs = *sys.argv[1:4], int(sys.argv[4])
+random, seen = np.random.default_rng(0), []
+with backend(name).open_session(Path(path), SessionOptions(precision, threads=1)) as session:
+    seen.append(resident_mib())
+    session.run({"image": np.zeros((1, 512, 512, 3), np.uint8)})
+    seen.append(resident_mib())
+    for run in range(runs):
+        height, width = random.integers(2, 64, 2) * 4
+        session.run({"image": np.zeros((1, height, width, 3), np.uint8)})
+        if run == runs // 2:
+            seen.append(resident_mib())
+    seen.append(resident_mib())
+for again in range(2):
+    with backend(name).open_session(Path(path), SessionOptions(precision, threads=1)) as session:
+        session.run({"image": np.zeros((1, 512, 512, 3), np.uint8)})
+    seen.append(resident_mib())
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
+@pytest.mark.parametrize(("name", "precision"), RUNS)
+def test_memory_does_not_grow_over_mixed_sizes(name: str, precision: str, built: dict[str, Path]) -> None:
+    options(name, precision)
+    command = [sys.executable, "-c", _GROWTH, name, precision, str(built[name]), "200"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded, largest, half, last, closed, closed_again = json.loads(done.stdout)
+    assert largest - loaded < 4 * 512 * 512 * 32 * 4 / 2**20, "at most four layers at full size"
+    assert last < half + 10
+    if name == "onnxruntime":
+        assert largest - loaded < 512 * 512 * 32 * 4 / 2**20, "its arena is handed back after a run at a new size"
+    assert closed_again < closed + 5, "closing gives the memory back"
