@@ -55,6 +55,9 @@ class Loaded:
             self._sessions = opening.pop_all()
 
     def _open(self, network: NetworkEntry, options: LoadOptions) -> Session:
+        if not _offers(network, options) and any(_offers(other, options) for other in self.bundle.networks.values()):
+            # A small companion may be built for fewer engines and precisions than the network that was meant.
+            options = LoadOptions(threads=options.threads)
         entry = choose_engine(network, options)
         self.engines[network.name] = entry
         settings = SessionOptions(entry.precision, options.device, options.threads)
@@ -100,17 +103,21 @@ def load(
     return Loaded(Bundle(folder), LoadOptions(engine, precision, device, threads), flow)
 
 
+def _offers(network: NetworkEntry, options: LoadOptions) -> bool:
+    return any(_fits(entry, options) for entry in network.engines)
+
+
+def _fits(entry: EngineEntry, options: LoadOptions) -> bool:
+    return options.engine in ("", entry.engine) and options.precision in ("", entry.precision)
+
+
 def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
     """The entry of `network` that best fits `options` and this machine.
 
     Raises:
         EngineUnavailable: none does; the message says why each cannot.
     """
-    fitting = [
-        entry
-        for entry in network.engines
-        if options.engine in ("", entry.engine) and options.precision in ("", entry.precision)
-    ]
+    fitting = [entry for entry in network.engines if _fits(entry, options)]
     if not fitting:
         asked = " ".join(filter(None, (options.engine, options.precision)))
         offers = ", ".join(f"{e.engine} {e.precision}" for e in network.engines)

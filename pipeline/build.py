@@ -105,11 +105,9 @@ def _build_part(recipe: Recipe, weights: Path, wanted: Iterable[str], options: B
     result = store.run(recipe.exporter, source)
     for stage in recipe.pass_stages():
         result = store.run(stage, result.artifact)
-    built = {
-        name: store.run(recipe.builder(name, options.targets), result.artifact)
-        for name in wanted
-        if name in recipe.engines
-    }
+    # A companion that is built for none of the engines asked for still needs one: its first, which runs anywhere.
+    names = [name for name in wanted if name in recipe.engines] or recipe.engines[:1]
+    built = {name: store.run(recipe.builder(name, options.targets), result.artifact) for name in names}
     return _Part(recipe, source, result, built)
 
 
