@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,29 +42,25 @@ class DoubledConv2d(nn.Module):
     with a border of one pixel it gives even[0], odd[0], even[1], ..., where odd[k] is out[2k - 1]. Interleaved odd
     before even these are out[-1], out[0], ..., out[2h]: without first and last, the result.
 
-    The border of the doubled image is one pixel of zeros, or a reflection; as its first two pixels are equal, that is
-    x with its edge repeated.
+    x comes with its border of one pixel, or gets one of zeros by `padding`. Where the doubled image is to be reflected,
+    the border is x's edge repeated, because the doubled image starts with two equal pixels.
     """
 
-    def __init__(self, convolution: nn.Conv2d, border: Literal["zeros", "reflect"]) -> None:
+    def __init__(self, convolution: nn.Conv2d, padding: int = 0) -> None:
         super().__init__()
-        weight = convolution.weight.detach()
-        phases = [
-            _two_taps(_two_taps(weight, 2, row), 3, column) for row in ("odd", "even") for column in ("odd", "even")
-        ]
+        weight, bias = convolution.weight.detach(), convolution.bias.detach()
+        order = [(row, column) for row in ("odd", "even") for column in ("odd", "even")]
+        phases = [_two_taps(_two_taps(weight, 2, row), 3, column) for row, column in order]
         outputs, inputs = weight.shape[:2]
-        self.phases = nn.Conv2d(inputs, 4 * outputs, 2, padding=1 if border == "zeros" else 0)
+        self.phases = nn.Conv2d(inputs, 4 * outputs, 2, padding=padding)
         self.phases.weight = nn.Parameter(torch.stack(phases, dim=1).flatten(0, 1), requires_grad=False)
-        self.phases.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(4), requires_grad=False)
-        self.border = border
+        self.phases.bias = nn.Parameter(bias.repeat_interleave(4), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, outputs, 2h, 2w)`."""
-        if self.border == "reflect":
-            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        """`(N, outputs, 2h, 2w)` of x without, or with, its border."""
         return F.pixel_shuffle(self.phases(x), 2)[:, :, 1:-1, 1:-1]
 
 
-def _two_taps(kernel: Tensor, axis: int, phase: Literal["odd", "even"]) -> Tensor:
+def _two_taps(kernel: Tensor, axis: int, phase: str) -> Tensor:
     a, b, c = kernel.unbind(axis)
     return torch.stack((a, b + c) if phase == "even" else (a + b, c), axis)

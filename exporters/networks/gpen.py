@@ -93,6 +93,16 @@ class Architecture:
         return int(2 ** ((len(self.styled) + 3) // 2))
 
     @property
+    def narrow(self) -> float:
+        """How wide the generator is below 64 pixels, 1 being 512 channels."""
+        return self.styled[0] / 512
+
+    @property
+    def channel_multiplier(self) -> float:
+        """How wide it is from 64 pixels on, 1 being 16384 channels divided by the side, times `narrow`."""
+        return self.styled[-1] * max(self.out_size, 64) / (256 * 64 * self.narrow)
+
+    @property
     def skips(self) -> tuple[int, ...]:
         """Channels in each styled conv's noise slot: the encoder's, and above its size as many as the conv's own."""
         by_level = self.encoder[::-1]
@@ -127,15 +137,21 @@ class FullGenerator(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
-        """The generator with these weights, ready to run.
+        """The generator that takes these tensors as its weights, ready to run.
 
         Raises:
             KeyError: the state dict lacks keys that tell the widths.
             RuntimeError: keys or shapes that do not fit together.
         """
-        network = cls(Architecture.from_shapes({key: tuple(tensor.shape) for key, tensor in state.items()}))
-        network.load_state_dict(state, strict=True)
+        network = cls.without_weights(Architecture.from_shapes({key: tuple(t.shape) for key, t in state.items()}))
+        network.load_state_dict(state, strict=True, assign=True)
         return network.eval()
+
+    @classmethod
+    def without_weights(cls, architecture: Architecture) -> Self:
+        """A generator that knows its keys and shapes and holds nothing yet: `load_state_dict(..., assign=True)` it."""
+        with torch.device("meta"):
+            return cls(architecture)
 
     def forward(self, image: Tensor, noise: Sequence[Tensor] | None = None, seed: int = 0) -> Tensor:
         """The restored face, float32 `(N, 3, S, S)` RGB around [-1, 1], not clipped, of an image of the same form.

@@ -21,10 +21,10 @@ class ParseNetExport(nn.Module):
         super().__init__()
         network = network.eval()
         first, *down = network.encoder
-        self.encoder = nn.Sequential(_of_levels(first), *map(_block, down))
-        self.body = nn.Sequential(*map(_block, network.body))
-        self.decoder = nn.Sequential(*map(_block, network.decoder))
-        self.out = _layer(network.out_mask_conv)
+        self.encoder = nn.Sequential(_of_levels(first), *map(FoldedBlock, down))
+        self.body = nn.Sequential(*map(FoldedBlock, network.body))
+        self.decoder = nn.Sequential(*map(FoldedBlock, network.decoder))
+        self.out = nn.Sequential(_border(network.out_mask_conv), _convolution(network.out_mask_conv))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, 19, H, W)` of float32 `(N, 3, H, W)` RGB in 0..255; H and W are multiples of 16."""
@@ -33,32 +33,34 @@ class ParseNetExport(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A residual block of folded layers."""
+    """A residual block of folded layers; its border is made once, for the shortcut and the first convolution."""
 
-    def __init__(self, shortcut: nn.Module, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        self.shortcut, self.first, self.second = shortcut, first, second
+        shortcut = block.shortcut_func
+        self.shortcut = _convolution(shortcut) if isinstance(shortcut, ConvLayer) else None
+        self.border = _border(block.conv1)
+        self.first = _convolution(block.conv1)
+        self.second = nn.Sequential(_border(block.conv2), _convolution(block.conv2))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, outputs, h, w)`."""
-        return self.shortcut(x) + self.second(F.leaky_relu(self.first(x), LEAKY_SLOPE))
+        bordered = self.border(x)
+        shortcut = x if self.shortcut is None else self.shortcut(bordered)  # first: planners keep this order
+        return shortcut + self.second(F.leaky_relu(self.first(bordered), LEAKY_SLOPE))
 
 
-def _block(block: Block) -> FoldedBlock:
-    shortcut = block.shortcut_func
-    if isinstance(shortcut, ConvLayer):
-        shortcut = _layer(shortcut)
-    return FoldedBlock(shortcut, _layer(block.conv1), _layer(block.conv2))
+def _border(layer: ConvLayer) -> nn.Module:
+    """The border of the layer's input; the reflection of a doubled image is a repetition of the image's edge."""
+    return nn.ReplicationPad2d(1) if layer.scale == "up" else nn.ReflectionPad2d(1)
 
 
-def _layer(layer: ConvLayer) -> nn.Module:
-    """The layer without its activation."""
+def _convolution(layer: ConvLayer) -> nn.Module:
+    """The layer without its border and its activation."""
     convolution = layer.conv2d
     if not isinstance(layer.norm, nn.Identity):
         convolution = fuse_conv_bn_eval(convolution, layer.norm.norm)
-    if layer.scale == "up":
-        return DoubledConv2d(convolution, "reflect")
-    return nn.Sequential(nn.ReflectionPad2d(1), convolution)
+    return DoubledConv2d(convolution) if layer.scale == "up" else convolution
 
 
 def _of_levels(layer: ConvLayer) -> nn.Module:
@@ -68,4 +70,4 @@ def _of_levels(layer: ConvLayer) -> nn.Module:
     weight, bias = trained.weight.detach(), trained.bias.detach()
     convolution.weight = nn.Parameter(weight / 127.5, requires_grad=False)
     convolution.bias = nn.Parameter(bias - weight.sum(dim=(1, 2, 3)), requires_grad=False)
-    return nn.Sequential(nn.ReflectionPad2d(1), convolution)
+    return nn.Sequential(_border(layer), convolution)

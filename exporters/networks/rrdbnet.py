@@ -1,7 +1,7 @@
 """RRDBNet: RealESRNet, which enlarges photos by 1 (and cleans them), 2 or 4.
 
     feature = conv_first(x),  x = the photo folded into channels so that it is a quarter of the result's size
-    feature + conv_body(23 blocks of three dense blocks) -> nearest x2, convolution, f (twice) -> conv_last f(conv_hr)
+    feature + conv_body(blocks of three dense blocks) -> nearest x2, convolution, f (twice) -> conv_last f(conv_hr)
 
 f is a leaky ReLU of slope 0.2; all convolutions are 3x3 with zeros around. A dense block of five convolutions, each
 of which sees everything before it, gives 0.2 conv5 + x; a block of three gives 0.2 block + x.
@@ -9,12 +9,14 @@ of which sees everything before it, gives 0.2 conv5 + x; a block of three gives 
 Source: Wang et al., ESRGAN (2018) and Real-ESRGAN (2021), with 32 features, as GPEN ships it.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEATURES = 32
-BLOCKS = 23
+BLOCKS = 23  # of the published networks
 LEAKY_SLOPE = 0.2
 RESIDUAL = 0.2  # share of a block's result in its sum
 ENLARGED = 4  # by the two doublings
@@ -23,11 +25,11 @@ ENLARGED = 4  # by the two doublings
 class RRDBNet(nn.Module):
     """The network in its faithful form, for `scale` 1, 2 or 4."""
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale: int, blocks: int = BLOCKS) -> None:
         super().__init__()
         self.fold = ENLARGED // scale  # photo pixels per feature, on both axes
         self.conv_first = _convolution(3 * self.fold**2, FEATURES)
-        self.body = nn.Sequential(*(ResidualInResidual() for _ in range(BLOCKS)))
+        self.body = nn.Sequential(*(ResidualInResidual() for _ in range(blocks)))
         self.conv_body = _convolution(FEATURES, FEATURES)
         self.conv_up1 = _convolution(FEATURES, FEATURES)
         self.conv_up2 = _convolution(FEATURES, FEATURES)
@@ -75,6 +77,12 @@ class DenseBlock(nn.Module):
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen.append(activate(convolution(torch.cat(seen, dim=1))))
         return RESIDUAL * self.conv5(torch.cat(seen, dim=1)) + x
+
+
+def count_blocks(keys: Iterable[str]) -> int:
+    """How many blocks a state dict with those keys has, or the usual number where it is of another network."""
+    numbers = [int(key.split(".")[1]) for key in keys if key.startswith("body.") and key.split(".")[1].isdigit()]
+    return max(numbers) + 1 if numbers else BLOCKS
 
 
 def activate(x: Tensor) -> Tensor:

@@ -7,11 +7,10 @@
 * 1/255 is in the first convolution, 255 in the last.
 """
 
-import torch
 from torch import Tensor, nn
 
 from exporters.networks.folding import DoubledConv2d
-from exporters.networks.rrdbnet import RESIDUAL, DenseBlock, ResidualInResidual, RRDBNet, activate
+from exporters.networks.rrdbnet import FEATURES, RESIDUAL, DenseBlock, ResidualInResidual, RRDBNet, activate
 
 
 class RRDBNetExport(nn.Module):
@@ -22,8 +21,8 @@ class RRDBNetExport(nn.Module):
         self.conv_first = _folding(network.conv_first, network.fold, 1 / 255)
         self.body = nn.Sequential(*map(FoldedResidual, network.body))
         self.conv_body = network.conv_body
-        self.conv_up1 = DoubledConv2d(network.conv_up1, "zeros")
-        self.conv_up2 = DoubledConv2d(network.conv_up2, "zeros")
+        self.conv_up1 = DoubledConv2d(network.conv_up1, padding=1)
+        self.conv_up2 = DoubledConv2d(network.conv_up2, padding=1)
         self.conv_hr = network.conv_hr
         self.conv_last = _scaled(network.conv_last, 255)
 
@@ -48,23 +47,31 @@ class FoldedResidual(nn.Module):
 
 
 class FoldedDense(nn.Module):
-    """A dense block whose last convolution is scaled."""
+    """A dense block without concatenations: `parts[k][j]` is what convolution k does with the j-th it sees."""
 
     def __init__(self, block: DenseBlock) -> None:
         super().__init__()
-        self.inner = nn.ModuleList([block.conv1, block.conv2, block.conv3, block.conv4])
-        self.last = _scaled(block.conv5, RESIDUAL)
+        convolutions = [block.conv1, block.conv2, block.conv3, block.conv4, _scaled(block.conv5, RESIDUAL)]
+        self.parts = nn.ModuleList(nn.ModuleList(_split(convolution)) for convolution in convolutions)
 
     def forward(self, x: Tensor) -> Tensor:
         """x's shape."""
-        seen = x
-        for convolution in self.inner:
-            seen = torch.cat([seen, activate(convolution(seen))], dim=1)
-        return self.last(seen) + x
+        seen = [x]
+        for parts in self.parts:
+            total = sum((part(feature) for part, feature in zip(parts[1:], seen[1:], strict=True)), parts[0](x))
+            seen.append(activate(total))
+        return total + x
+
+
+def _split(convolution: nn.Conv2d) -> list[nn.Conv2d]:
+    """Convolutions of `FEATURES` channels each, the first with the bias, whose sum is `convolution`."""
+    weights = convolution.weight.detach().split(FEATURES, dim=1)
+    biases = [convolution.bias.detach(), *[None] * (len(weights) - 1)]
+    return [_with_weights(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 
 def _scaled(convolution: nn.Conv2d, factor: float) -> nn.Conv2d:
-    return _with_weights(convolution, convolution.weight.detach() * factor, convolution.bias.detach() * factor)
+    return _with_weights(convolution.weight.detach() * factor, convolution.bias.detach() * factor)
 
 
 def _folding(convolution: nn.Conv2d, fold: int, factor: float) -> nn.Conv2d:
@@ -72,12 +79,13 @@ def _folding(convolution: nn.Conv2d, fold: int, factor: float) -> nn.Conv2d:
     outputs, inputs, kernel, _ = convolution.weight.shape
     blocks = convolution.weight.detach().reshape(outputs, inputs // fold**2, fold, fold, kernel, kernel)
     weight = blocks.permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs // fold**2, kernel * fold, kernel * fold)
-    return _with_weights(convolution, weight * factor, convolution.bias.detach(), stride=fold, padding=fold)
+    return _with_weights(weight * factor, convolution.bias.detach(), stride=fold, padding=fold)
 
 
-def _with_weights(like: nn.Conv2d, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 1) -> nn.Conv2d:
+def _with_weights(weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> nn.Conv2d:
     outputs, inputs, kernel, _ = weight.shape
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, device="meta")
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias is not None, device="meta")
     convolution.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    convolution.bias = nn.Parameter(bias.clone(), requires_grad=False)
+    if bias is not None:
+        convolution.bias = nn.Parameter(bias, requires_grad=False)
     return convolution

@@ -1,0 +1,110 @@
+"""GPEN: faces restored, and by the same network coloured, filled in, and drawn from a label image.
+
+Size and widths are read from the checkpoint; a network's name says which size is expected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cameo.errors import CheckpointError
+from exporters.checkpoint_kinds import looks_like
+from exporters.edges import RGB, add_image_input, add_image_output
+from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of, wrong_network
+from exporters.torch_graph import export_graph, save_graph
+
+if TYPE_CHECKING:
+    from exporters.networks.gpen import FullGenerator
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    "gpen-bfr-256": ("GPEN-BFR-256.pth",),
+    "gpen-bfr-512": ("GPEN-BFR-512.pth", "pytorch_model.pt"),
+    "gpen-bfr-1024": ("GPEN-BFR-1024.pth", "pytorch_model.pt"),
+    "gpen-bfr-2048": ("GPEN-BFR-2048.pth", "pytorch_model-2048.pt"),
+    "gpen-colorization-1024": ("GPEN-Colorization-1024.pth",),
+    "gpen-inpainting-1024": ("GPEN-Inpainting-1024.pth",),
+    "gpen-seg2face-512": ("GPEN-Seg2face-512.pth",),
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportGpen:
+    """A GPEN checkpoint as ONNX in its export form: `image` -> `result`, both S x S."""
+
+    network: str
+
+    name: ClassVar[str] = "export-gpen"
+    output: ClassVar[str] = "model.onnx"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnx-ir", "onnxscript")
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write the ONNX graph; return its node counts, and the size, widths and parameters found.
+
+        Raises:
+            CheckpointError: `source` is not a checkpoint of this network, or of another size.
+        """
+        from exporters.networks.gpen_export import ExportForm, RestoredLevels
+
+        generator = load_generator(source, self.network)
+        architecture = generator.architecture
+        side = architecture.out_size
+        form = RestoredLevels(ExportForm(generator), normalised=is_normalised(self.network))
+        model = export_graph(form, (side, side), ["levels"], any_size=False)
+        add_image_input(model, RGB, (side, side))
+        add_image_output(model, RGB, (side, side))
+        log.info("%s: %s", self.network, architecture)
+        return {
+            "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+            "size": side,
+            "channels": {"encoder": list(architecture.encoder), "generator": list(architecture.styled)},
+            "narrow": architecture.narrow,
+            "channel_multiplier": architecture.channel_multiplier,
+            **save_graph(model, self.network, out),
+        }
+
+
+def exporter(network: str) -> ExportGpen:
+    """The stage that exports `network`."""
+    return ExportGpen(network)
+
+
+def size_of(network: str) -> int:
+    """The side of the network's image, which ends its name."""
+    return int(network.rpartition("-")[2])
+
+
+def is_normalised(network: str) -> bool:
+    """Whether the network works in [-1, 1]; Seg2face was trained in [0, 1] (the original's is_norm=False)."""
+    return not network.startswith("gpen-seg2face")
+
+
+def load_generator(source: Path, network: str) -> FullGenerator:
+    """The generator in its faithful form, in evaluation mode.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint of `network`.
+    """
+    from exporters.networks.gpen import Architecture, FullGenerator
+
+    state = load_state_dict(source, network)
+    shapes = shapes_of(state)
+    try:
+        architecture = Architecture.from_shapes(shapes)
+    except (KeyError, IndexError) as error:
+        raise wrong_network(state, "a GPEN generator", network, source) from error
+    size = size_of(network)
+    if (architecture.in_size, architecture.out_size) != (size, size):
+        raise CheckpointError(
+            f"{source} is of another size than {network}: it looks like {looks_like(shapes)}, expected size {size}; "
+            "name the network of the checkpoint's size, or use the file published for this one"
+        )
+    generator = FullGenerator.without_weights(architecture)
+    check_keys(state, shapes_of(generator.state_dict()), network, source)
+    generator.load_state_dict(state, assign=True)
+    return generator.eval()

@@ -1,0 +1,55 @@
+"""ParseNet: which part of a face each pixel shows, for aligned faces of 512 x 512."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from exporters.edges import RGB, add_image_input
+from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
+from exporters.torch_graph import export_graph, save_graph
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {"parsenet": ("ParseNet-latest.pth",)}
+SIZE = 512
+
+
+@dataclass(frozen=True)
+class ExportParseNet:
+    """A ParseNet checkpoint as ONNX: `image` -> `mask`, logits of 19 classes.
+
+    `size` is the side of the faces, a multiple of 16: the authors' is 512, smaller is faster and coarser.
+    """
+
+    network: str
+    size: int = SIZE
+
+    name: ClassVar[str] = "export-parsenet"
+    output: ClassVar[str] = "model.onnx"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnx-ir", "onnxscript")
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write the ONNX graph; return its node counts and the number of parameters.
+
+        Raises:
+            CheckpointError: `source` is not a checkpoint of this network.
+        """
+        from exporters.networks.parsenet import ParseNet
+        from exporters.networks.parsenet_export import ParseNetExport
+
+        network = ParseNet()
+        weights = load_state_dict(source, self.network)
+        check_keys(weights, shapes_of(network.state_dict()), self.network, source)
+        network.load_state_dict(weights)
+        model = export_graph(ParseNetExport(network), (self.size, self.size), ["mask"], any_size=False)
+        add_image_input(model, RGB, (self.size, self.size))
+        return {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            **save_graph(model, self.network, out),
+        }
+
+
+def exporter(network: str) -> ExportParseNet:
+    """The stage that exports `network`."""
+    return ExportParseNet(network)

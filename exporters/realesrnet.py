@@ -1,0 +1,65 @@
+"""RealESRNet x1, x2 and x4: photos cleaned and enlarged.
+
+H and W must be multiples of 4 for x1, of 2 for x2, and may be any for x4 (`SIZE_MULTIPLES`): the network works at a
+quarter of its result's size. Whoever runs it pads the photo; the graph itself would drop the rows that are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from exporters.edges import RGB, add_image_input, add_image_output
+from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
+from exporters.torch_graph import export_graph, save_graph
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    "realesrnet-x1": ("realesrnet_x1.pth",),
+    "realesrnet-x2": ("realesrnet_x2.pth",),
+    "realesrnet-x4": ("realesrnet_x4.pth",),
+}
+SCALES = {"realesrnet-x1": 1, "realesrnet-x2": 2, "realesrnet-x4": 4}
+SIZE_MULTIPLES = {network: 4 // scale for network, scale in SCALES.items()}
+_TRACED = (32, 48)
+
+
+@dataclass(frozen=True)
+class ExportRealEsrNet:
+    """A RealESRNet checkpoint as ONNX: `image` -> `result`, `scale` times as large."""
+
+    network: str
+
+    name: ClassVar[str] = "export-realesrnet"
+    output: ClassVar[str] = "model.onnx"
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnx-ir", "onnxscript")
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write the ONNX graph; return its node counts, the number of parameters, the scale and the depth.
+
+        Raises:
+            CheckpointError: `source` is not a checkpoint of this network.
+        """
+        from exporters.networks.rrdbnet import RRDBNet, count_blocks
+        from exporters.networks.rrdbnet_export import RRDBNetExport
+
+        scale = SCALES[self.network]
+        weights = load_state_dict(source, self.network)
+        network = RRDBNet(scale, count_blocks(weights))
+        check_keys(weights, shapes_of(network.state_dict()), self.network, source)
+        network.load_state_dict(weights)
+        model = export_graph(RRDBNetExport(network), _TRACED, ["levels"], any_size=True)
+        add_image_input(model, RGB, ("H", "W"))
+        add_image_output(model, RGB, ("H", "W") if scale == 1 else (f"{scale}*H", f"{scale}*W"))
+        return {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "scale": scale,
+            "blocks": len(network.body),
+            **save_graph(model, self.network, out),
+        }
+
+
+def exporter(network: str) -> ExportRealEsrNet:
+    """The stage that exports `network`."""
+    return ExportRealEsrNet(network)
