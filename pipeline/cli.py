@@ -75,7 +75,7 @@ def export(
     _check_suffix(out, ".onnx")
     store = Store(_store(out))
     result = store.run(chosen.exporter, Artifact.of(weights) if weights.is_file() else Artifact(weights, "", ""))
-    console.print(f"{chosen.exporter.name}: {result.facts['tensorflow_nodes']} -> {result.facts['onnx_nodes']} nodes")
+    console.print(f"{chosen.exporter.name}: {result.facts['onnx_nodes']} nodes")
     for stage in chosen.pass_stages():
         result = store.run(stage, result.artifact)
         console.print(f"{stage.name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")

@@ -26,7 +26,7 @@ def family(network: str) -> ModuleType:
         CheckpointError: no family has it.
     """
     name = network.partition("-")[0]
-    known = sorted(m.name for m in pkgutil.iter_modules(__path__))
+    known = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
     if name not in known:
         raise CheckpointError(f"there is no original to compare '{network}' with: families are {', '.join(known)}")
     return importlib.import_module(f"{__name__}.{name}")

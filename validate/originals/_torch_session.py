@@ -1,0 +1,49 @@
+"""What PyTorch originals share: a function from tensors to tensors behind the edges of the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from cameo.session import Tensor
+
+if TYPE_CHECKING:
+    import torch
+
+    Run = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
+
+
+class TorchSession:
+    """Runs `run` on `image` as float32 `(N, 3, H, W)` RGB in 0..255, eagerly and without autograd."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs for `image` uint8 `(N, H, W, 3)` RGB."""
+        import torch
+
+        with torch.no_grad():
+            image = torch.from_numpy(np.ascontiguousarray(feeds["image"])).permute(0, 3, 1, 2).float()
+            return {name: output.numpy() for name, output in self._run(image).items()}
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def to_photo(levels: torch.Tensor) -> torch.Tensor:
+    """float `(N, 3, H, W)` in [0, 255] as uint8 `(N, H, W, 3)`, truncated."""
+    import torch
+
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
