@@ -48,6 +48,8 @@ class OnnxRuntimeSession:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.enable_mem_pattern = False
+        # Threads that spin while they wait take the cores from everything else on a shared machine and from each other.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 3
         try:
             self._session: Any = ort.InferenceSession(str(path), settings, providers=[provider])
