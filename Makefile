@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 and make: both set up .venv first.
 PYTHON  ?= python3.11
 MODEL   ?= dctnet
-WEIGHTS ?= demo
+WEIGHTS ?=
 ENGINES ?=
 GPU     ?=
 OUT     ?= build/$(MODEL)
@@ -20,7 +20,7 @@ $(VENV): pyproject.toml constraints.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,dev]' || \
+		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,fetch,dev]' || \
 		{ echo "error: .venv could not be set up, see pip's message above"; exit 1; }
 	@touch $@
 
@@ -31,9 +31,10 @@ test: $(VENV) ## run the tests
 	@$(BIN)/python -m pytest
 
 engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [OUT=build/dctnet]
+	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }
 	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)'
 
-validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=folder]
+validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=folder] [OUT=build/dctnet]
 	@$(BIN)/python -m pipeline validate $(OUT) $(if $(PHOTOS),--photos $(PHOTOS))
 
 report: validate ## the same, and say where the report is

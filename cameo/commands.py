@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cameo import __version__
-from cameo.errors import CameoError
+from cameo.errors import CameoError, OutputError, PhotoError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--out", type=Path, required=True, help="the picture to write; a folder for several photos")
     run.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
     run.add_argument("--precision", default="", help="precision to use (fp32, bf16)")
-    run.add_argument("--device", default="", help="cpu or cuda (default: the engine's own choice)")
-    run.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    run.add_argument("--size", type=_size, default=None, help="short side to work at, or 'full' (default: the model's)")
+    run.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
+    run.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
+    run.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")
 
     info = commands.add_parser("info", parents=[common], help="what a bundle holds")
     info.set_defaults(command=_info)
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("bundle", type=Path)
     memory = plan.add_mutually_exclusive_group(required=True)
     memory.add_argument("--gpu", default="", help="a GPU by name (rtx3060)")
-    memory.add_argument("--vram", type=int, default=0, help="GPU memory in MiB")
+    memory.add_argument("--vram", type=_count, default=0, help="GPU memory in MiB")
     plan.add_argument("--size", type=int, default=1024, help="side of the square photo in pixels (default: 1024)")
     plan.add_argument("--batch", type=int, default=1, help="photos at once (default: 1)")
 
@@ -71,6 +71,12 @@ def _size(text: str) -> int | str:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
 def _run(parsed: argparse.Namespace) -> int:
     from cameo.images import check_output, write_image
     from cameo.loading import load
@@ -79,6 +85,7 @@ def _run(parsed: argparse.Namespace) -> int:
     for output in outputs:
         check_output(output)
     flow = {} if parsed.size is None else {"size": None if parsed.size == "full" else parsed.size}
+    failed = 0
     with load(
         parsed.bundle,
         engine=parsed.engine,
@@ -90,20 +97,38 @@ def _run(parsed: argparse.Namespace) -> int:
         print(model.describe())
         for photo, output in zip(parsed.photos, outputs, strict=True):
             started = time.perf_counter()
-            result = model.flow.run(photo)
+            try:
+                result = model.flow.run(photo)
+            except PhotoError as error:
+                if len(parsed.photos) == 1:
+                    raise
+                print(f"error: {error}", file=sys.stderr)  # the other photos are as good as they were
+                failed += 1
+                continue
             write_image(output, result.image)
-            print(f"{photo} -> {output}: {len(result.faces)} face(s), {time.perf_counter() - started:.2f} s")
+            faces = len(result.faces)
+            found = "1 face" if faces == 1 else f"{faces or 'no'} faces"
+            print(f"{photo} -> {output}: {found}, {time.perf_counter() - started:.2f} s")
+    if failed:
+        raise PhotoError(f"{failed} of {len(parsed.photos)} photos could not be read, see above; the others are done")
     return 0
 
 
 def _outputs(photos: Sequence[Path], out: Path) -> list[Path]:
-    if len(photos) == 1 and not out.is_dir():
-        return [out]
+    """A path for each photo's result, never one of the photos; for several photos, `out` is a folder."""
+    several = len(photos) > 1
+    if several and out.suffix and not out.is_dir():
+        raise OutputError(f"-o {out} names one picture for {len(photos)} photos: name a folder")
     names = [photo.with_suffix(".png").name for photo in photos]
     if len(set(names)) != len(names):
-        raise CameoError("two photos have the same name: give them different names, or run them one by one")
-    out.mkdir(parents=True, exist_ok=True)
-    return [out / name for name in names]
+        raise OutputError("two photos have the same name: give them different names, or run them one by one")
+    if several:
+        out.mkdir(parents=True, exist_ok=True)
+    outputs = [out / name for name in names] if out.is_dir() else [out]
+    for photo in photos:
+        if photo.resolve() in {output.resolve() for output in outputs}:
+            raise OutputError(f"the result would overwrite the photo {photo}: choose another name with -o")
+    return outputs
 
 
 def _info(parsed: argparse.Namespace) -> int:

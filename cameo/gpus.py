@@ -46,5 +46,6 @@ def gpu(name: str) -> Gpu:
     if plain in GPUS:
         return GPUS[plain]
     near = difflib.get_close_matches(plain, GPUS, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(GPUS)}"
-    raise EngineError(f"there is no GPU '{name}' in the table: {hint} Or give its memory with --vram MIB")
+    hint = f"did you mean {', '.join(near)}" if near else f"known: {', '.join(GPUS)}"
+    ways = "`plan` also takes --vram MIB, and `build` a target such as sm_86"
+    raise EngineError(f"there is no GPU '{name}' in the table: {hint}; {ways}")

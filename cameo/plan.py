@@ -162,8 +162,8 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
 def _line(row: PlanRow) -> str:
     activation = f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB"
     return (
-        f"{row.network:20}{row.engine:14}{row.profile or 'none: build larger':22}{row.weight_mib:6.0f} MiB"
-        f"{activation:>13}  {'yes' if row.fits else 'no':6}{row.largest_batch or '-'}"
+        f"{row.network:20}{row.engine:14}{row.profile or 'none this large':22}{row.weight_mib:6.0f} MiB"
+        f"{activation:>13}  {'yes' if row.fits and row.profile else 'no':6}{row.largest_batch or '-'}"
     )
 
 
@@ -175,7 +175,8 @@ def _flow_lines(rows: Sequence[PlanRow], vram_mib: int) -> list[str]:
         verdict = "fits" if total <= vram_mib else "does not fit"
         lines.append(
             f"all networks on {engine}: {'~' if any(row.estimated for row in own) else ''}{total:.0f} MiB of "
-            f"{vram_mib} MiB ({verdict}), as planned by the builder; not measured on a GPU"
+            f"{vram_mib} MiB ({verdict}): CUDA + all weights + the largest activations, "
+            "which the networks share; planned by the builder, not measured on a GPU"
         )
     return lines
 

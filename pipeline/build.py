@@ -17,7 +17,7 @@ from cameo.errors import BundleError, CheckpointError, EngineUnavailable, Output
 from cameo.tensors import TensorSpec
 from pipeline.fingerprint import tool_versions
 from pipeline.recipe import Model, Recipe
-from pipeline.store import Result, Store
+from pipeline.store import Result, Store, remove_abandoned
 
 Say = Callable[[str], None]
 
@@ -133,6 +133,8 @@ def _assemble(
         {name: place(f"assets/{path.name}", Artifact.of(path)) for name, path in assets.items()},
         {"cameo": __version__, "tools": tool_versions(TOOLS), "targets": list(options.targets)},
     )
+    for kind in ("work", "previous"):
+        remove_abandoned(out.parent, f".{out.name}.{kind}-")
     if _is_current(out, manifest):
         return False
     work = out.parent / f".{out.name}.work-{os.getpid()}"

@@ -108,6 +108,23 @@ def optimize_(
 
 
 @app.command()
+def fetch(
+    model: ModelName,
+    out: Annotated[Path | None, typer.Option(help="The folder for the files; default: weights/MODEL.")] = None,
+    repository: Annotated[str, typer.Option(help="Another repository with the same files, as of another style.")] = "",
+    revision: Annotated[str, typer.Option(help="A branch or tag of the repository.")] = "master",
+) -> None:
+    """Download the authors' files of a model from ModelScope; resumes, verifies, and does nothing twice."""
+    from pipeline.fetch import fetch as fetch_files
+    from pipeline.fetch import source_of
+
+    folder = out or Path("weights") / model
+    downloaded = fetch_files(source_of(model, repository, revision), folder, console.print)
+    verb = f"{downloaded} files downloaded:" if downloaded else "nothing to download, every file is verified:"
+    console.print(f"{verb} {folder}")
+
+
+@app.command()
 def build(
     model: ModelName,
     weights: Annotated[Path, typer.Option(help="The folder with the authors' files.")],

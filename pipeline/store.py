@@ -52,7 +52,7 @@ class Store:
             raise OutputError(
                 f"cannot make the folder {folder} ({error.strerror}): choose another with --out"
             ) from error
-        _remove_abandoned(folder)
+        remove_abandoned(folder, ".work-")
 
     def run(self, stage: Stage, source: Artifact) -> Result:
         """The result of `stage` on `source`, from the store if it is there and whole, else built now.
@@ -131,15 +131,16 @@ def _read(place: Path, key: str, stage: Stage) -> Result | None:
 
 
 def _reproduce(stage: Stage, source: Artifact) -> str:
-    """A script that runs this stage alone, from the folder of the checkout: `bash reproduce.sh OUT`."""
+    """A script that runs this stage alone."""
     command = stage_command(stage, source.path, Path(stage.output))
     command[0] = "python"
-    return f"# from the root of the checkout; writes {stage.output} there\n{shlex.join(command)}\n"
+    where = f"# from the root of the checkout, with .venv/bin first on the PATH; writes {stage.output} there"
+    return f"{where}\n{shlex.join(command)}\n"
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove the work folders of runs that were killed."""
-    for work in folder.glob(".work-*"):
-        pid = int(work.name.split("-")[1])
-        if not Path(f"/proc/{pid}").exists() or pid == os.getpid():
+def remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove the folders `<prefix><pid>...` of runs that were killed."""
+    for work in folder.glob(f"{prefix}*"):
+        pid = work.name.removeprefix(prefix).split("-")[0]
+        if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
             shutil.rmtree(work, ignore_errors=True)
