@@ -122,7 +122,8 @@ def test_export_is_lean(exported: Any) -> None:
     name, _, _, facts = exported
     assert facts["scale"] == SCALES[name]
     assert facts["blocks"] == EXPORTED_BLOCKS
-    assert not {"Concat", "Resize", "Shape", "SpaceToDepth", "Reshape"} & set(facts["onnx_ops"])
+    assert not {"Resize", "Shape", "SpaceToDepth", "Reshape"} & set(facts["onnx_ops"])
+    assert facts["onnx_ops"]["Conv"] == 15 * EXPORTED_BLOCKS + 6
     assert facts["onnx_ops"]["DepthToSpace"] == facts["onnx_ops"]["Slice"] == 2
 
 
