@@ -1,0 +1,130 @@
+"""Restored faces back into their photo: soft masks, and the paste.
+
+A mask says where a crop is face (0 or 1, 512 x 512, by ParseNet or a fixed rectangle), loses a frame of 26 pixels, is
+blurred twice and shrunk to the crop. Where warped masks overlap, the larger one wins, the earlier face at a draw; where
+a mask m wins, the photo becomes (1 - m) photo + m face. Masks that differ by no more than float32's rounding
+are a draw: in the original rounding decides, a pixel here and there, between two masks of 1.
+
+All of it happens within the rectangle that a face can reach. A warp of that rectangle alone would round its coordinates
+otherwise than a warp of the whole photo: OpenCV adds the column's and the row's share of a coordinate as whole 1/1024
+pixels. So `warp_region` computes these sums for the photo's columns and rows, and gives `remap` the result: levels
+are those of `warpAffine` over the whole photo, floats within their rounding (1e-7).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cameo.faces.alignment import crop, invert, transform
+from cameo.faces.face import Image, Matrix
+
+Mask = NDArray[np.float32]
+
+# Numbers of the original (`FaceEnhancement.mask_postprocess`)
+MASK_SIZE: Final = 512
+FRAME: Final = 26
+BLUR_KERNEL: Final = (101, 101)
+BLUR_SIGMA: Final = 4
+MAX_SIDE: Final = 32766  # pixels of an image that OpenCV can warp
+BLOCK: Final = 1024  # pixels a side of what is pasted at once, so that a face as large as the photo takes no more
+DRAW: Final = np.finfo(np.float32).eps
+NOT_FACE: Final = (0, 14, 18)  # ParseNet's classes background, hat and cloth
+# How OpenCV counts coordinates of a warp: sums in 1/1024 px, positions in 1/32 px (imgwarp.cpp: AB_BITS, INTER_BITS)
+_SUM_BITS: Final = 10
+_POSITION_BITS: Final = 5
+
+
+def face_mask(logits: NDArray[Any], size: int) -> Mask:
+    """The soft mask of ParseNet's logits `(19, 512, 512)`, float32 `(size, size)` in 0..1."""
+    classes = logits.argmax(axis=0)
+    return _soften(np.isin(classes, NOT_FACE, invert=True).astype(np.float32), size)
+
+
+def rectangle_mask(size: int) -> Mask:
+    """The soft mask of a crop that is all face, float32 `(size, size)` in 0..1."""
+    return _soften(np.ones((MASK_SIZE, MASK_SIZE), np.float32), size)
+
+
+def _soften(mask: Mask, size: int) -> Mask:
+    mask[:FRAME] = mask[-FRAME:] = 0
+    mask[:, :FRAME] = mask[:, -FRAME:] = 0
+    for _ in range(2):
+        mask = np.asarray(cv2.GaussianBlur(mask, BLUR_KERNEL, BLUR_SIGMA), np.float32)
+    return np.asarray(cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+class FacePaster:
+    """Puts faces into a copy of `photo`, uint8 `(H, W, 3)`; `image` is that copy."""
+
+    def __init__(self, photo: Image) -> None:
+        self._photo = photo
+        self._mask = np.zeros(photo.shape[:2], np.float32)
+        self.image = photo.copy()
+
+    def paste(self, face: Image, mask: Mask, to_crop: Matrix) -> None:
+        """Put in one face, uint8 `(S, S, 3)`, where its mask, float32 `(S, S)`, beats all before.
+
+        `to_crop` is the matrix that found it.
+        """
+        rows, columns = reach(to_crop, len(face), (self.image.shape[0], self.image.shape[1]))
+        for top in range(rows.start, rows.stop, BLOCK):
+            for left in range(columns.start, columns.stop, BLOCK):
+                block = slice(top, min(top + BLOCK, rows.stop)), slice(left, min(left + BLOCK, columns.stop))
+                self._paste_block(face, mask, to_crop, block)
+
+    def _paste_block(self, face: Image, mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
+        warped_mask = warp_region(mask, to_crop, *block)
+        wins = warped_mask > self._mask[block] + DRAW
+        share = warped_mask[..., None]
+        mixed = self._photo[block] * (1 - share) + warp_region(face, to_crop, *block) * share
+        np.copyto(self.image[block], np.rint(mixed).clip(0, 255).astype(np.uint8), where=wins[..., None])
+        np.copyto(self._mask[block], warped_mask, where=wins)
+
+
+def reach(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a photo of `shape` (height, width) that a crop of `size` pixels can touch."""
+    corners = transform(invert(to_crop), np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64) * size)
+    left, top = np.clip(np.floor(corners.min(axis=0)) - 2, 0, shape[::-1]).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, shape[::-1]).astype(int)
+    return slice(top, bottom), slice(left, right)
+
+
+def crop_from(photo: Image, to_crop: Matrix, size: int) -> Image:
+    """The aligned face, uint8 `(size, size, 3)`, of a photo of any size."""
+    if max(photo.shape) <= MAX_SIDE:
+        return crop(photo, to_crop, size)
+    rows, columns = reach(to_crop, size, (photo.shape[0], photo.shape[1]))
+    near = photo[rows, columns][:MAX_SIDE, :MAX_SIDE]
+    if near.size == 0:
+        return np.zeros((size, size, 3), np.uint8)
+    corner = to_crop[:, :2] @ np.array([columns.start, rows.start])
+    return crop(near, np.column_stack([to_crop[:, :2], to_crop[:, 2] + corner]), size)
+
+
+def warp_region(image: NDArray[Any], to_crop: Matrix, rows: slice, columns: slice) -> NDArray[Any]:
+    """What `warpAffine` makes of a crop at those rows and columns of the photo, in the crop's dtype, 0 outside it.
+
+    `to_crop` brings photo pixels onto the crop.
+    """
+    x, y = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
+    positions = [_positions(line, x, y) for line in to_crop]
+    whole = np.stack([position >> _POSITION_BITS for position in positions], axis=-1)
+    steps = 1 << _POSITION_BITS
+    fraction = (positions[1] % steps) * steps + positions[0] % steps
+    within = whole.clip(np.iinfo(np.int16).min, np.iinfo(np.int16).max).astype(np.int16)
+    return np.asarray(
+        cv2.remap(image, within, fraction.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    )
+
+
+def _positions(line: NDArray[np.float64], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
+    """One coordinate in the crop of all photo pixels, in 1/32 px, int64 `(y, x)`."""
+    scale = 1 << _SUM_BITS
+    to_nearest = 1 << (_SUM_BITS - _POSITION_BITS - 1)
+    column_share = np.rint(line[0] * x * scale).astype(np.int64)
+    row_share = np.rint((line[1] * y + line[2]) * scale).astype(np.int64) + to_nearest
+    return np.asarray((row_share[:, None] + column_share) >> (_SUM_BITS - _POSITION_BITS))
