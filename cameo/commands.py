@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cameo import __version__
 from cameo.errors import CameoError, OutputError, PhotoError
@@ -44,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
     run.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
     run.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")
+
+    run.add_argument("--aligned", action="store_true", help="gpen: the photo is one aligned face")
+    run.add_argument("--alpha", type=float, default=None, help="gpen: share of the restored face, 0 to 1 (default: 1)")
+    run.add_argument("--sr", action="store_true", help="gpen: enlarge the photo as well")
 
     info = commands.add_parser("info", parents=[common], help="what a bundle holds")
     info.set_defaults(command=_info)
@@ -84,7 +89,6 @@ def _run(parsed: argparse.Namespace) -> int:
     outputs = _outputs(parsed.photos, parsed.out)
     for output in outputs:
         check_output(output)
-    flow = {} if parsed.size is None else {"size": None if parsed.size == "full" else parsed.size}
     failed = 0
     with load(
         parsed.bundle,
@@ -92,7 +96,7 @@ def _run(parsed: argparse.Namespace) -> int:
         precision=parsed.precision,
         device=parsed.device,
         threads=parsed.threads,
-        **flow,
+        **_flow_options(parsed),
     ) as model:
         print(model.describe())
         for photo, output in zip(parsed.photos, outputs, strict=True):
@@ -112,6 +116,13 @@ def _run(parsed: argparse.Namespace) -> int:
     if failed:
         raise PhotoError(f"{failed} of {len(parsed.photos)} photos could not be read, see above; the others are done")
     return 0
+
+
+def _flow_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The options of the model's flow that were given; a flow refuses those that it does not have."""
+    given = {"size": parsed.size, "alpha": parsed.alpha, "aligned": parsed.aligned or None, "sr": parsed.sr or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    return {**options, "size": None} if options.get("size") == "full" else options
 
 
 def _outputs(photos: Sequence[Path], out: Path) -> list[Path]:

@@ -64,7 +64,7 @@ class Loaded:
         return backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
 
     def __call__(self, photo: str | Path | bytes | Image.Image | NDArray[Any]) -> Image.Image:
-        """The flow's result for one photo, RGB, of the photo's size.
+        """The flow's result for one photo, RGB, of the photo's size (or enlarged, if the flow was asked to).
 
         Raises:
             PhotoError: the photo cannot be read, or is larger than the limit.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporters.edges import RGB, add_image_input
 from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
 from exporters.torch_graph import export_graph, save_graph
+
+if TYPE_CHECKING:
+    from exporters.networks.parsenet import ParseNet
 
 NETWORKS: Mapping[str, tuple[str, ...]] = {"parsenet": ("ParseNet-latest.pth",)}
 SIZE = 512
@@ -35,13 +38,9 @@ class ExportParseNet:
         Raises:
             CheckpointError: `source` is not a checkpoint of this network.
         """
-        from exporters.networks.parsenet import ParseNet
         from exporters.networks.parsenet_export import ParseNetExport
 
-        network = ParseNet()
-        weights = load_state_dict(source, self.network)
-        check_keys(weights, shapes_of(network.state_dict()), self.network, source)
-        network.load_state_dict(weights)
+        network = load_network(source, self.network)
         model = export_graph(ParseNetExport(network), (self.size, self.size), ["mask"], any_size=False)
         add_image_input(model, RGB, (self.size, self.size))
         return {
@@ -53,3 +52,18 @@ class ExportParseNet:
 def exporter(network: str) -> ExportParseNet:
     """The stage that exports `network`."""
     return ExportParseNet(network)
+
+
+def load_network(source: Path, network: str) -> ParseNet:
+    """The network in its faithful form, in evaluation mode.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint of `network`.
+    """
+    from exporters.networks.parsenet import ParseNet
+
+    module = ParseNet()
+    weights = load_state_dict(source, network)
+    check_keys(weights, shapes_of(module.state_dict()), network, source)
+    module.load_state_dict(weights)
+    return module.eval()

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporters.edges import RGB, add_image_input, add_image_output
 from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
 from exporters.torch_graph import export_graph, save_graph
+
+if TYPE_CHECKING:
+    from exporters.networks.rrdbnet import RRDBNet
 
 NETWORKS: Mapping[str, tuple[str, ...]] = {
     "realesrnet-x1": ("realesrnet_x1.pth",),
@@ -41,14 +44,10 @@ class ExportRealEsrNet:
         Raises:
             CheckpointError: `source` is not a checkpoint of this network.
         """
-        from exporters.networks.rrdbnet import RRDBNet, count_blocks
         from exporters.networks.rrdbnet_export import RRDBNetExport
 
         scale = SCALES[self.network]
-        weights = load_state_dict(source, self.network)
-        network = RRDBNet(scale, count_blocks(weights))
-        check_keys(weights, shapes_of(network.state_dict()), self.network, source)
-        network.load_state_dict(weights)
+        network = load_network(source, self.network)
         model = export_graph(RRDBNetExport(network), _TRACED, ["levels"], any_size=True)
         add_image_input(model, RGB, ("H", "W"))
         add_image_output(model, RGB, ("H", "W") if scale == 1 else (f"{scale}*H", f"{scale}*W"))
@@ -63,3 +62,18 @@ class ExportRealEsrNet:
 def exporter(network: str) -> ExportRealEsrNet:
     """The stage that exports `network`."""
     return ExportRealEsrNet(network)
+
+
+def load_network(source: Path, network: str) -> RRDBNet:
+    """The network in its faithful form, in evaluation mode; its depth is the checkpoint's.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint of `network`.
+    """
+    from exporters.networks.rrdbnet import RRDBNet, count_blocks
+
+    weights = load_state_dict(source, network)
+    module = RRDBNet(SCALES[network], count_blocks(weights))
+    check_keys(weights, shapes_of(module.state_dict()), network, source)
+    module.load_state_dict(weights)
+    return module.eval()

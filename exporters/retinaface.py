@@ -16,6 +16,8 @@ from exporters.torch_graph import export_graph, save_graph
 if TYPE_CHECKING:
     import onnx
 
+    from exporters.networks.retinaface import RetinaFace
+
 NETWORKS: Mapping[str, tuple[str, ...]] = {"retinaface-r50": ("RetinaFace-R50.pth",)}
 OUTPUTS = {"loc": 4, "conf": 2, "landms": 10}  # numbers of an anchor
 _LEVELS = ("level8", "level16", "level32")
@@ -38,13 +40,9 @@ class ExportRetinaFace:
         Raises:
             CheckpointError: `source` is not a checkpoint of this network.
         """
-        from exporters.networks.retinaface import RetinaFace
         from exporters.networks.retinaface_export import RetinaFaceExport
 
-        network = RetinaFace()
-        weights = load_state_dict(source, self.network)
-        check_keys(weights, shapes_of(network.state_dict()), self.network, source)
-        network.load_state_dict(weights)
+        network = load_network(source, self.network)
         model = export_graph(RetinaFaceExport(network), _TRACED, _LEVELS, any_size=True)
         _double_to_neighbours(model)
         add_image_input(model, RGB, ("H", "W"))
@@ -103,3 +101,18 @@ def _add_rows(model: onnx.ModelProto) -> None:
     graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", "P", numbers]) for name, numbers in OUTPUTS.items()
     )
+
+
+def load_network(source: Path, network: str) -> RetinaFace:
+    """The network in its faithful form, in evaluation mode.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint of `network`.
+    """
+    from exporters.networks.retinaface import RetinaFace
+
+    module = RetinaFace()
+    weights = load_state_dict(source, network)
+    check_keys(weights, shapes_of(module.state_dict()), network, source)
+    module.load_state_dict(weights)
+    return module.eval()
