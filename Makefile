@@ -6,12 +6,13 @@ ENGINES ?=
 GPU     ?=
 OUT     ?= build/$(MODEL)
 PHOTOS  ?=
+PORT    ?= 8000
 
 BIN  := .venv/bin
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines validate report bench style quality clean
+.PHONY: help demo test engines validate report serve bench style quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,7 +21,7 @@ $(VENV): pyproject.toml constraints.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,fetch,dev]' || \
+		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,fetch,serve,dev]' || \
 		{ echo "error: .venv could not be set up, see pip's message above"; exit 1; }
 	@touch $@
 
@@ -39,6 +40,9 @@ validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=fo
 
 report: validate ## the same, and say where the report is
 	@echo "open $(OUT)/report.html"
+
+serve: $(VENV) ## serve a bundle over HTTP: MODEL=dctnet [PORT=8000] [OUT=build/dctnet]
+	@$(BIN)/cameo serve $(OUT) --port $(PORT)
 
 bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
 	@$(BIN)/python -m pipeline.bench

@@ -1,4 +1,4 @@
-"""The `cameo` command: run, info, plan, doctor."""
+"""The `cameo` command: run, serve, info, plan, doctor."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cameo import __version__
 from cameo.errors import CameoError, OutputError, PhotoError
+
+if TYPE_CHECKING:
+    from cameo.loading import Loaded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,20 +38,26 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", parents=[common], help="photo in, photo out")
+    loading = _loading_options()
+    run = commands.add_parser("run", parents=[common, loading], help="photo in, photo out")
     run.set_defaults(command=_run)
     run.add_argument("bundle", type=Path, help="a bundle's folder")
     run.add_argument("photos", type=Path, nargs="+", help="photos (JPEG, PNG, WebP, TIFF, ...)")
     run.add_argument("-o", "--out", type=Path, required=True, help="the picture to write; a folder for several photos")
-    run.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
-    run.add_argument("--precision", default="", help="precision to use (fp32, bf16)")
-    run.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
-    run.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
-    run.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")
 
-    run.add_argument("--aligned", action="store_true", help="gpen: the photo is one aligned face")
-    run.add_argument("--alpha", type=float, default=None, help="gpen: share of the restored face, 0 to 1 (default: 1)")
-    run.add_argument("--sr", action="store_true", help="gpen: enlarge the photo as well")
+    serve = commands.add_parser("serve", parents=[common, loading], help="photo in, photo out over HTTP")
+    serve.set_defaults(command=_serve)
+    serve.add_argument("bundle", type=Path, help="a bundle's folder")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one of this machine"
+    )
+    serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    serve.add_argument(
+        "--queue", type=_count, default=8, help="photos let in at once, one of them running (default: 8)"
+    )
+    serve.add_argument("--timeout", type=_count, default=30, help="seconds until a client gets an error (default: 30)")
+    serve.add_argument("--max-upload", type=_count, default=64, help="largest file in MiB (default: 64)")
+    serve.add_argument("--max-megapixels", type=_count, default=50, help="largest photo (default: 50)")
 
     info = commands.add_parser("info", parents=[common], help="what a bundle holds")
     info.set_defaults(command=_info)
@@ -68,6 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _loading_options() -> argparse.ArgumentParser:
+    """Options of the engine and of the model's flow, which `run` and `serve` share."""
+    loading = argparse.ArgumentParser(add_help=False)
+    loading.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
+    loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16)")
+    loading.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
+    loading.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
+    loading.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")
+    loading.add_argument("--aligned", action="store_true", help="gpen: the photo is one aligned face")
+    loading.add_argument(
+        "--alpha", type=float, default=None, help="gpen: share of the restored face, 0 to 1 (default: 1)"
+    )
+    loading.add_argument("--sr", action="store_true", help="gpen: enlarge the photo as well")
+    loading.add_argument("--tile", type=_tile, default=None, help="gpen: side of the tiles of --sr (256), or 'none'")
+    return loading
+
+
 def _size(text: str) -> int | str:
     if text == "full":
         return text
@@ -82,27 +108,38 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    from cameo.images import check_output, write_image
+def _tile(text: str) -> int | str:
+    return text if text == "none" else _count(text)
+
+
+def _load(parsed: argparse.Namespace) -> Loaded:
     from cameo.loading import load
 
-    outputs = _outputs(parsed.photos, parsed.out)
-    for output in outputs:
-        check_output(output)
-    failed = 0
-    with load(
+    return load(
         parsed.bundle,
         engine=parsed.engine,
         precision=parsed.precision,
         device=parsed.device,
         threads=parsed.threads,
         **_flow_options(parsed),
-    ) as model:
+    )
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from cameo.images import check_output, write_image
+    from cameo.progress import ProgressBar
+
+    outputs = _outputs(parsed.photos, parsed.out)
+    for output in outputs:
+        check_output(output)
+    failed = 0
+    with _load(parsed) as model:
         print(model.describe())
         for photo, output in zip(parsed.photos, outputs, strict=True):
             started = time.perf_counter()
             try:
-                result = model.flow.run(photo)
+                with ProgressBar(photo.name) as progress:
+                    result = model.flow.run(photo, progress)
             except PhotoError as error:
                 if len(parsed.photos) == 1:
                     raise
@@ -112,7 +149,8 @@ def _run(parsed: argparse.Namespace) -> int:
             write_image(output, result.image)
             faces = len(result.faces)
             found = "1 face" if faces == 1 else f"{faces or 'no'} faces"
-            print(f"{photo} -> {output}: {found}, {time.perf_counter() - started:.2f} s")
+            note = f". {result.note}" if result.note else ""
+            print(f"{photo} -> {output}: {found}, {time.perf_counter() - started:.2f} s{note}")
     if failed:
         raise PhotoError(f"{failed} of {len(parsed.photos)} photos could not be read, see above; the others are done")
     return 0
@@ -120,9 +158,25 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _flow_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The options of the model's flow that were given; a flow refuses those that it does not have."""
-    given = {"size": parsed.size, "alpha": parsed.alpha, "aligned": parsed.aligned or None, "sr": parsed.sr or None}
-    options = {name: value for name, value in given.items() if value is not None}
-    return {**options, "size": None} if options.get("size") == "full" else options
+    given = {name: getattr(parsed, name) for name in ("size", "alpha", "aligned", "sr", "tile")}
+    whole = ("full", "none")  # for a flow, None is a choice of its own
+    return {
+        name: None if value in whole else value
+        for name, value in given.items()
+        if value is not None and value is not False
+    }
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    try:
+        from cameo.server import ServeOptions, serve
+    except ModuleNotFoundError as error:
+        raise CameoError(
+            f"cameo serve needs the package {error.name}, which is not installed: pip install starlette uvicorn"
+        ) from None
+    options = ServeOptions(parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels)
+    serve(lambda: _load(parsed), options, parsed.host, parsed.port)
+    return 0
 
 
 def _outputs(photos: Sequence[Path], out: Path) -> list[Path]:

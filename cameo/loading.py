@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from numpy.typing import NDArray
 from PIL import Image
 
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry
 from cameo.errors import EngineUnavailable
-from cameo.images import read_photo
+from cameo.flows import Flow
+from cameo.images import Photo
 from cameo.session import Session
 
 PREFERENCE = (
@@ -50,8 +50,8 @@ class Loaded:
                 name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()
             }
             assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
-            flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
-            self.flow: Any = flow.open_flow(sessions, assets, flow_options)
+            flow_module = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
+            self.flow: Flow = flow_module.open_flow(sessions, assets, flow_options)
             self._sessions = opening.pop_all()
 
     def _open(self, network: NetworkEntry, options: LoadOptions) -> Session:
@@ -63,13 +63,13 @@ class Loaded:
         settings = SessionOptions(entry.precision, options.device, options.threads)
         return backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
 
-    def __call__(self, photo: str | Path | bytes | Image.Image | NDArray[Any]) -> Image.Image:
+    def __call__(self, photo: Photo) -> Image.Image:
         """The flow's result for one photo, RGB, of the photo's size (or enlarged, if the flow was asked to).
 
         Raises:
             PhotoError: the photo cannot be read, or is larger than the limit.
         """
-        return Image.fromarray(self.flow(read_photo(photo)))
+        return Image.fromarray(self.flow.run(photo).image)
 
     def describe(self) -> str:
         """Which engine runs each network, and what the flow stands in for; one line each."""

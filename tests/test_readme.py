@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +91,23 @@ def test_python_example(demo: Demo) -> None:
     (demo.folder / "cartoon.png").unlink(missing_ok=True)
     python(["-c", example], demo.folder)
     assert (demo.folder / "cartoon.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_serving(demo: Demo) -> None:
+    command = [sys.executable, "-m", "cameo.commands", "serve", "build/demo", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=demo.folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        where = next(match[0] for line in server.stdout if (match := re.search(r"http://[\w.:]+", line)))
+        photo = (ROOT / "demo/photo.jpg").read_bytes()
+        with urllib.request.urlopen(f"{where}/run", photo, timeout=60) as answer:
+            assert answer.headers["X-Cameo-Faces"] == "1"
+            served = read_photo(answer.read())
+        server.send_signal(signal.SIGINT)
+    assert server.returncode == 130, "Ctrl-C ends it"
+    cartoon = read_photo(demo.folder / "build/demo/cartoon.png")
+    assert np.array_equal(served, cartoon)
 
 
 def test_there_is_something_to_type() -> None:

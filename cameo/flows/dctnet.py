@@ -31,6 +31,7 @@ from cameo.faces.alignment import crop, invert, similarity_in_image_frame, squar
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import FaceFinder
 from cameo.faces.face import Face, Image, Matrix
+from cameo.flows import Progress
 from cameo.images import MAX_PIXELS, Photo, read_photo
 from cameo.session import Session
 
@@ -75,6 +76,7 @@ class Cartoon:
 
     image: Image
     faces: tuple[Face, ...]
+    note: str = ""
 
 
 class DctNetFlow:
@@ -95,7 +97,7 @@ class DctNetFlow:
     ) -> None:
         self._background = background
         self._head = head
-        self._find_faces = find_faces
+        self.find_faces = find_faces
         self._mask = _ellipse() if alpha is None else _mask_from(alpha)
         self.options = options or DctNetOptions()
         self.notes = list(notes)
@@ -108,8 +110,8 @@ class DctNetFlow:
         """
         return self.run(photo).image
 
-    def run(self, photo: Photo) -> Cartoon:
-        """The cartoon together with the faces that were found.
+    def run(self, photo: Photo, progress: Progress | None = None) -> Cartoon:
+        """The cartoon together with the faces that were found; `progress(done, all)` counts the photo and its heads.
 
         Raises:
             PhotoError: the photo cannot be read, or is too large.
@@ -117,31 +119,35 @@ class DctNetFlow:
         pixels = read_photo(photo, self.options.max_pixels)
         height, width = pixels.shape[:2]
         small_width, small_height = working_size(width, height, self.options.size)
-        canvas, faces = self.paint(_resize(pixels, (small_width, small_height)))
+        canvas, faces = self.paint(_resize(pixels, (small_width, small_height)), progress)
         scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
         return Cartoon(_round_at_size(canvas, (width, height)), scaled)
 
-    def paint(self, image: Image) -> tuple[Canvas, list[Face]]:
+    def paint(self, image: Image, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
         """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.
 
         It is float32, or uint8 where no face was found.
         """
         canvas: Canvas = self._paint_background(image)
-        faces = sorted(self._find_faces(image), key=lambda face: face.area, reverse=True)
+        faces = sorted(self.find_faces(image), key=lambda face: face.area, reverse=True)
         if faces:
             canvas = canvas.astype(np.float32)
         matrices = [similarity_in_image_frame(face.five_points, HEAD_TEMPLATE) for face in faces]
+        if progress is not None:
+            progress(1, 1 + len(faces))
         for start in range(0, len(matrices), self.options.head_batch):
             batch = matrices[start : start + self.options.head_batch]
             heads = np.stack([crop(image, matrix, HEAD_SIZE, WHITE) for matrix in batch])
             for head, matrix in zip(self._head.run({"image": heads})["result"], batch, strict=True):
                 self._blend(canvas, np.asarray(head, np.uint8), matrix)
+            if progress is not None:
+                progress(1 + start + len(batch), 1 + len(faces))
         return canvas, faces
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""
         size = "the photo's size" if self.options.size is None else f"a short side of at most {self.options.size} px"
-        finder = getattr(self._find_faces, "__name__", type(self._find_faces).__name__)
+        finder = getattr(self.find_faces, "title", type(self.find_faces).__name__)
         return f"DCT-Net cartoon at {size}, long side at most {MAX_LONG_SIDE} px, faces by {finder}"
 
     def _paint_background(self, image: Image) -> Image:

@@ -106,7 +106,7 @@ class GpenFlow:
     ) -> None:
         self._generator = generator
         self._size = size
-        self._find_faces = find_faces
+        self.find_faces = find_faces
         self._parser = parser
         self._enlarger = enlarger
         self._template = square_template(size, ZOOM)
@@ -134,7 +134,7 @@ class GpenFlow:
         base = self._enlarged(pixels)
         if base is not pixels:
             pixels = _resize(pixels, (base.shape[1], base.shape[0]))
-        found = [face for face in self._find_faces(pixels) if face.score >= MIN_SCORE]
+        found = [face for face in self.find_faces(pixels) if face.score >= MIN_SCORE]
         aligned = [(face, to_crop) for face in found if (to_crop := self._align(face)) is not None]
         paster = FacePaster(base)
         batch = max(1, self.options.face_batch * BATCH_SIZE**2 // max(self._size, BATCH_SIZE) ** 2)
@@ -148,7 +148,7 @@ class GpenFlow:
         """One line about what this flow does with a photo."""
         if self.options.aligned:
             return f"GPEN restores one aligned face at {self._size} px"
-        finder = getattr(self._find_faces, "__name__", type(self._find_faces).__name__)
+        finder = getattr(self.find_faces, "title", type(self.find_faces).__name__)
         enlarged = f", the photo enlarged by {self._enlarger.scale}" if self._enlarger and self.options.sr else ""
         return f"GPEN restores faces at {self._size} px, found by {finder}{enlarged}"
 
