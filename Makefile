@@ -4,6 +4,8 @@ MODEL   ?= dctnet
 WEIGHTS ?=
 ENGINES ?=
 GPU     ?=
+PRECISION ?=
+CALIBRATION ?=
 OUT     ?= build/$(MODEL)
 PHOTOS  ?=
 PORT    ?= 8000
@@ -12,7 +14,7 @@ BIN  := .venv/bin
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines validate report serve bench style quality clean
+.PHONY: help demo test engines validate report serve bench bench-gpu style quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,9 +33,10 @@ demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 test: $(VENV) ## run the tests
 	@$(BIN)/python -m pytest
 
-engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [OUT=build/dctnet]
+engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp16] [CALIBRATION=photos] [OUT=build/dctnet]
 	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }
-	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)'
+	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)' \
+		--precision '$(PRECISION)' $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=folder] [OUT=build/dctnet]
 	@$(BIN)/python -m pipeline validate $(OUT) $(if $(PHOTOS),--photos $(PHOTOS))
@@ -46,6 +49,9 @@ serve: $(VENV) ## serve a bundle over HTTP: MODEL=dctnet [PORT=8000] [OUT=build/
 
 bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
 	@$(BIN)/python -m pipeline.bench
+
+bench-gpu: $(if $(GPU_PYTHON),,$(VENV)) ## measure GPEN on this machine's NVIDIA GPU: [WEIGHTS=folder] [GPU_PYTHON=python with PyTorch for CUDA]
+	@$(or $(GPU_PYTHON),$(BIN)/python) -m pipeline.bench.gpu $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 style: $(VENV) ## format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

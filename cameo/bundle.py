@@ -2,6 +2,7 @@
 
     DIR/bundle.json            this module's `Manifest`, with its own sha256
     DIR/networks/NAME.onnx     one ONNX graph per network, the source of truth
+    DIR/networks/NAME.fp16.*   the same converted to another precision, and the record of how (which nodes stayed FP32)
     DIR/engines/NAME.ENGINE*   what the engine builders made of it
     DIR/assets/...             what the flow needs besides networks (DCT-Net's alpha mask)
     DIR/report.json, .html     written by `validate`, not part of the manifest
@@ -66,8 +67,16 @@ class EngineEntry:
 
 
 @dataclass(frozen=True)
+class ConvertedGraph:
+    """A network's graph in another precision, and the JSON record of its conversion."""
+
+    onnx: StoredFile
+    record: StoredFile
+
+
+@dataclass(frozen=True)
 class NetworkEntry:
-    """One network of the bundle, with the checkpoint it came from and its engines."""
+    """One network of the bundle, with the checkpoint it came from and its engines; `converted` is by precision."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -75,6 +84,13 @@ class NetworkEntry:
     onnx: StoredFile
     source: Mapping[str, Any]
     engines: tuple[EngineEntry, ...]
+    converted: Mapping[str, ConvertedGraph] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every file of the network."""
+        converted = (file for graph in self.converted.values() for file in (graph.onnx, graph.record))
+        return (self.onnx, *converted, *(entry.file for entry in self.engines))
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,10 @@ def _network(fields: Mapping[str, Any]) -> NetworkEntry:
         StoredFile(**fields["onnx"]),
         fields["source"],
         tuple(map(_engine, fields["engines"])),
+        {
+            precision: ConvertedGraph(StoredFile(**files["onnx"]), StoredFile(**files["record"]))
+            for precision, files in fields.get("converted", {}).items()
+        },
     )
 
 

@@ -81,7 +81,7 @@ def _loading_options() -> argparse.ArgumentParser:
     """Options of the engine and of the model's flow, which `run` and `serve` share."""
     loading = argparse.ArgumentParser(add_help=False)
     loading.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
-    loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16)")
+    loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16, int8)")
     loading.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
     loading.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
     loading.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")

@@ -36,7 +36,7 @@ def _machine() -> Iterator[str]:
 
 def _engines() -> Iterator[str]:
     for name in backend_names():
-        for precision in ("fp32", "bf16") if name == "openvino" else ("fp32",):
+        for precision in ("fp32", "bf16" if name == "openvino" else "fp16", "int8"):
             reason = backend(name).why_unavailable(precision)
             verdict = "runs here" if reason is None else f"cannot run here: {reason}"
             yield f"{name:14}{precision:6}{verdict}{_version(name) if reason is None else ''}"

@@ -17,16 +17,23 @@ from cameo.bundle import Bundle, EngineEntry, NetworkEntry
 from cameo.errors import EngineUnavailable
 from cameo.flows import Flow
 from cameo.images import Photo
+from cameo.noise import with_noise
 from cameo.session import Session
 
 PREFERENCE = (
+    ("tensorrt", "fp16"),
     ("tensorrt", ""),
+    ("tensorrt-rtx", "fp16"),
     ("tensorrt-rtx", ""),
+    ("onnxruntime", "fp16"),
     ("openvino", "bf16"),
     ("openvino", ""),
     ("onnxruntime", ""),
 )
-"""Engines from fastest to slowest (docs/measurements); "" stands for any precision."""
+"""Engines from fastest to slowest (docs/measurements); "" stands for any precision but INT8.
+
+INT8 shows, and is not faster everywhere (its entries' facts say where it is): it runs where it is asked for, or alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Loaded:
         entry = choose_engine(network, options)
         self.engines[network.name] = entry
         settings = SessionOptions(entry.precision, options.device, options.threads)
-        return backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
+        session = backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
+        return with_noise(session, network.inputs)
 
     def __call__(self, photo: Photo) -> Image.Image:
         """The flow's result for one photo, RGB, of the photo's size (or enlarged, if the flow was asked to).
@@ -126,7 +134,7 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
         )
     reasons = {}
     for entry in sorted(fitting, key=_preference):
-        reason = backend(entry.engine).why_unavailable(entry.precision)
+        reason = _why_not(entry, options)
         if reason is None:
             return entry
         reasons[f"{entry.engine} {entry.precision}"] = reason
@@ -135,7 +143,17 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
     )
 
 
+def _why_not(entry: EngineEntry, options: LoadOptions) -> str | None:
+    """None, or why this entry cannot run here on the device that was asked for."""
+    devices = backend(entry.engine).DEVICES if entry.precision != "fp16" else ("cuda",)
+    if options.device not in ("", *devices):
+        return f"it runs on {' or '.join(devices)}, not on {options.device}"
+    return backend(entry.engine).why_unavailable(entry.precision)
+
+
 def _preference(entry: EngineEntry) -> int:
+    if entry.precision == "int8":
+        return len(PREFERENCE) + [engine for engine, _ in PREFERENCE].index(entry.engine)
     for rank, (engine, precision) in enumerate(PREFERENCE):
         if engine == entry.engine and precision in ("", entry.precision):
             return rank

@@ -5,6 +5,8 @@ takes. All networks of a flow stay loaded, and take turns with one buffer of act
 
     context + sum of weights + largest activations
 
+for each engine and precision; a network that is built in fewer precisions joins the others in the one it has.
+
 At a profile's largest shape, activations are what its builder planned. At any other shape they are an estimate, marked
 "~": the plan of the smallest profile that contains the shape (of the largest profile, where none does) times the share
 of pixels, as activations of a convolutional network grow with N*H*W.
@@ -35,6 +37,7 @@ class PlanRow:
 
     network: str
     engine: str
+    precision: str
     target: str
     profile: str | None
     weight_mib: float
@@ -81,8 +84,12 @@ def _planned(entry: EngineEntry, target: str) -> list[Profile]:
 
 
 def _weights(entries: Sequence[tuple[NetworkEntry, EngineEntry]], chosen: EngineEntry, target: str) -> float:
-    """MiB of weights of all networks on the chosen entry's engine: they stay loaded together."""
-    return sum(_weight_mib(entry, target) for _, entry in entries if entry.engine == chosen.engine)
+    """MiB of weights of all networks on the chosen entry's engine in its precision: they stay loaded together."""
+    together: dict[str, EngineEntry] = {}
+    for network, entry in entries:
+        if entry.engine == chosen.engine and (network.name not in together or entry.precision == chosen.precision):
+            together[network.name] = entry
+    return sum(_weight_mib(entry, target) for entry in together.values())
 
 
 def _weight_mib(entry: EngineEntry, target: str) -> float:
@@ -99,6 +106,7 @@ def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float
     return PlanRow(
         network.name,
         entry.engine,
+        entry.precision,
         target,
         profile.name if _contains(profile, wanted) else None,
         _weight_mib(entry, target),
@@ -151,7 +159,7 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
         [
             f"{card.name} ({built_for}, {card.vram_mib} MiB), photos of {size}×{size}, batch {batch}; "
             f"{CONTEXT_MIB} MiB set aside for CUDA itself (assumed)",
-            f"{'network':20}{'engine':14}{'profile':22}{'weights':>10}{'activations':>13}  {'fits':6}largest batch",
+            f"{'network':20}{'engine':19}{'profile':22}{'weights':>10}{'activations':>13}  {'fits':6}largest batch",
             *map(_line, rows),
             *_flow_lines(rows, card.vram_mib),
             *_unplanned_lines(bundle, rows),
@@ -161,28 +169,32 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
 
 def _line(row: PlanRow) -> str:
     activation = f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB"
+    engine = f"{row.engine} {row.precision}"
     return (
-        f"{row.network:20}{row.engine:14}{row.profile or 'none this large':22}{row.weight_mib:6.0f} MiB"
+        f"{row.network:20}{engine:19}{row.profile or 'none this large':22}{row.weight_mib:6.0f} MiB"
         f"{activation:>13}  {'yes' if row.fits and row.profile else 'no':6}{row.largest_batch or '-'}"
     )
 
 
 def _flow_lines(rows: Sequence[PlanRow], vram_mib: int) -> list[str]:
     lines = []
-    for engine in dict.fromkeys(row.engine for row in rows):
-        own = [row for row in rows if row.engine == engine]
+    for engine, precision in dict.fromkeys((row.engine, row.precision) for row in rows):
+        of_network = {row.network: row for row in rows if row.engine == engine}
+        of_network |= {row.network: row for row in rows if (row.engine, row.precision) == (engine, precision)}
+        own = list(of_network.values())
         total = CONTEXT_MIB + sum(row.weight_mib for row in own) + max(row.activation_mib for row in own)
         verdict = "fits" if total <= vram_mib else "does not fit"
         lines.append(
-            f"all networks on {engine}: {'~' if any(row.estimated for row in own) else ''}{total:.0f} MiB of "
-            f"{vram_mib} MiB ({verdict}): CUDA + all weights + the largest activations, "
+            f"all networks on {engine} {precision}: {'~' if any(row.estimated for row in own) else ''}{total:.0f} MiB "
+            f"of {vram_mib} MiB ({verdict}): CUDA + all weights + the largest activations, "
             "which the networks share; planned by the builder, not measured on a GPU"
         )
     return lines
 
 
 def _unplanned_lines(bundle: Bundle, rows: Sequence[PlanRow]) -> list[str]:
-    in_ram = sorted({e.engine for n in bundle.networks.values() for e in n.engines if not e.profiles})
+    entries = [entry for network in bundle.networks.values() for entry in network.engines]
+    in_ram = sorted({entry.engine for entry in entries if not entry.profiles and entry.precision != "fp16"})
     on_cpu = [n.name for n in bundle.networks.values() if n.name not in {row.network for row in rows}]
     lines = [f"{', '.join(in_ram)}: in the computer's own memory, n/a here"] if in_ram else []
     return [*lines, f"on the CPU only: {', '.join(on_cpu)}"] if on_cpu else lines

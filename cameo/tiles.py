@@ -16,7 +16,9 @@ The original (`RealESRNet.tile_process`) puts tiles with 10 px of context side b
 
     * a photo is padded to what the network needs and the result cropped by that *times the scale*: the original forgets
       the factor, and its result of an odd side is one pixel too large;
-    * tiles start and end on multiples of 4, so that x1 works in tiles too; there the original gives up, silently.
+    * tiles start and end on multiples of 4 / scale, so that x1 works in tiles too; there the original gives up;
+    * all tiles of a photo have one size, so that an engine that compiles per shape does so once: the last of an axis
+      lies flush with the photo's end and overlaps more, the original's are cut off there.
 """
 
 from __future__ import annotations
@@ -89,12 +91,14 @@ class Enlarger:
 
 
 def spans(length: int, tile: int | None) -> list[slice]:
-    """The tiles of one axis, at most `tile` long; they share at least `OVERLAP` pixels and start at multiples of 4."""
+    """The tiles of one axis, all of one length of at most `tile`; neighbours share at least `OVERLAP` pixels.
+
+    Where `length` is a multiple of what the network folds (1, 2 or 4, as `tile` is), so is every start.
+    """
     if tile is None or length <= tile:
         return [slice(0, length)]
-    last = -(-(length - tile) // FOLD) * FOLD
-    starts = [*range(0, last, tile - OVERLAP), last]
-    return [slice(start, min(start + tile, length)) for start in starts]
+    last = length - tile
+    return [slice(start, start + tile) for start in (*range(0, last, tile - OVERLAP), last)]
 
 
 def lay(canvas: NDArray[Any], piece: NDArray[Any], start: int, reached: int, feather: int) -> None:

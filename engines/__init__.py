@@ -4,7 +4,8 @@ Each module offers
 
     builder(options) -> Stage            the stage that turns an ONNX graph into this engine
     why_not_buildable() -> str | None    None when this machine can build it, else one sentence that says why not
-    PRECISIONS: tuple[str, ...]          precisions that one built file can be run at ("" = the graph's own)
+    PRECISIONS: Mapping[str, tuple[str, ...]]
+                                         for each precision of a graph that it takes, those that it can be run at
 
 A builder's `run` returns the facts that the bundle records: `targets` (list of str) and `profiles` (a list of the
 fields of `cameo.bundle.Profile`), both empty for engines that plan nothing ahead of time.

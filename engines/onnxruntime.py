@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from engines import EngineOptions
 
-PRECISIONS = ("fp32",)
+PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from cameo.errors import EngineError
 from engines import EngineOptions
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = {"fp32": ("fp32", "bf16"), "int8": ("int8",)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cameo.cuda_driver import devices, why_no_gpu
 from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
 
-PRECISIONS = ("fp32",)
+PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
 
-PRECISIONS = ("fp32",)
+PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ RGB = (0, 1, 2)
 
 
 def add_image_input(model: onnx.ModelProto, channels: tuple[int, ...], size: tuple[int | str, int | str]) -> None:
-    """Put `image`, uint8 (N, H, W, 3) RGB in 0..255, before the model's one float32 NCHW input, in place.
+    """Put `image`, uint8 (N, H, W, 3) RGB in 0..255, before the model's first input, float32 NCHW, in place.
 
     The cast comes first: TensorRT takes uint8 inputs into nothing else.
     """
@@ -29,8 +29,8 @@ def add_image_input(model: onnx.ModelProto, channels: tuple[int, ...], size: tup
     ]
     for index, node in enumerate(nodes):
         graph.node.insert(index, node)
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3]))
+    del graph.input[0]
+    graph.input.insert(0, helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3]))
 
 
 def add_image_output(

@@ -1,4 +1,4 @@
-"""GPEN: faces restored, and by the same network coloured, filled in, and drawn from a label image.
+"""GPEN: faces restored, and by the same network coloured, filled in, drawn from a label image, and enlarged.
 
 Size and widths are read from the checkpoint; a network's name says which size is expected.
 """
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cameo.errors import CheckpointError
+from cameo.noise import PREFIX
 from exporters.checkpoint_kinds import looks_like
 from exporters.edges import RGB, add_image_input, add_image_output
 from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of, wrong_network
 from exporters.torch_graph import export_graph, save_graph
 
 if TYPE_CHECKING:
-    from exporters.networks.gpen import FullGenerator
+    from exporters.networks.gpen import Architecture, FullGenerator
 
 NETWORKS: Mapping[str, tuple[str, ...]] = {
     "gpen-bfr-256": ("GPEN-BFR-256.pth",),
@@ -28,6 +29,11 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     "gpen-colorization-1024": ("GPEN-Colorization-1024.pth",),
     "gpen-inpainting-1024": ("GPEN-Inpainting-1024.pth",),
     "gpen-seg2face-512": ("GPEN-Seg2face-512.pth",),
+    # Nobody publishes these; the authors' training code makes them.
+    "gpen-sr-128-256": ("GPEN-SR-128-256.pth",),
+    "gpen-sr-256-512": ("GPEN-SR-256-512.pth",),
+    "gpen-sr-512-1024": ("GPEN-SR-512-1024.pth",),
+    "gpen-sr-256-1024": ("GPEN-SR-256-1024.pth",),
 }
 
 log = logging.getLogger(__name__)
@@ -35,7 +41,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportGpen:
-    """A GPEN checkpoint as ONNX in its export form: `image` -> `result`, both S x S."""
+    """A GPEN checkpoint as ONNX in its export form: `image` -> `result`, both S x S.
+
+    Networks that enlarge (`gpen-sr-IN-OUT`) take `noise_0`, ... as well (`Architecture.noise_shapes`).
+    """
 
     network: str
 
@@ -53,10 +62,11 @@ class ExportGpen:
 
         generator = load_generator(source, self.network)
         architecture = generator.architecture
-        side = architecture.out_size
+        in_side, side = architecture.in_size, architecture.out_size
         form = RestoredLevels(ExportForm(generator), normalised=is_normalised(self.network))
-        model = export_graph(form, (side, side), ["levels"], any_size=False)
-        add_image_input(model, RGB, (side, side))
+        noises = noise_inputs(architecture)
+        model = export_graph(form, (in_side, in_side), ["levels"], any_size=False, others=noises)
+        add_image_input(model, RGB, (in_side, in_side))
         add_image_output(model, RGB, (side, side))
         log.info("%s: %s", self.network, architecture)
         return {
@@ -74,9 +84,20 @@ def exporter(network: str) -> ExportGpen:
     return ExportGpen(network)
 
 
+def noise_inputs(architecture: Architecture) -> dict[str, tuple[int, int, int]]:
+    """The inputs that noise comes in by, without their batch axis."""
+    return {f"{PREFIX}{index}": shape for index, shape in enumerate(architecture.noise_shapes)}
+
+
 def size_of(network: str) -> int:
-    """The side of the network's image, which ends its name."""
+    """The side of the network's result, which ends its name."""
     return int(network.rpartition("-")[2])
+
+
+def sizes_of(network: str) -> tuple[int, int]:
+    """The sides of the network's image and result, which end its name where they differ."""
+    *_, before, last = network.split("-")
+    return int(before if before.isdigit() else last), int(last)
 
 
 def is_normalised(network: str) -> bool:
@@ -98,10 +119,11 @@ def load_generator(source: Path, network: str) -> FullGenerator:
         architecture = Architecture.from_shapes(shapes)
     except (KeyError, IndexError) as error:
         raise wrong_network(state, "a GPEN generator", network, source) from error
-    size = size_of(network)
-    if (architecture.in_size, architecture.out_size) != (size, size):
+    in_size, out_size = sizes_of(network)
+    if (architecture.in_size, architecture.out_size) != (in_size, out_size):
+        expected = f"size {out_size}" if in_size == out_size else f"sizes {in_size} in, {out_size} out"
         raise CheckpointError(
-            f"{source} is of another size than {network}: it looks like {looks_like(shapes)}, expected size {size}; "
+            f"{source} is of another size than {network}: it looks like {looks_like(shapes)}, expected {expected}; "
             "name the network of the checkpoint's size, or use the file published for this one"
         )
     generator = FullGenerator.without_weights(architecture)

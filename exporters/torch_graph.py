@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,17 @@ OPSET = 18
 _NOISY = "torch.onnx._internal.exporter._registration"  # says that torchvision is not there, four times
 
 
-def export_graph(module: nn.Module, size: tuple[int, int], outputs: Sequence[str], any_size: bool) -> onnx.ModelProto:
+def export_graph(
+    module: nn.Module,
+    size: tuple[int, int],
+    outputs: Sequence[str],
+    any_size: bool,
+    others: Mapping[str, tuple[int, ...]] | None = None,
+) -> onnx.ModelProto:
     """The graph of a module that takes one float32 `(N, 3, H, W)`, with N dynamic, and H and W too if `any_size`.
 
-    `size` is the (height, width) it is traced with, and the only one unless `any_size`.
+    `size` is the (height, width) it is traced with, and the only one unless `any_size`. `others` are more float32
+    inputs, which the module takes as `*args`: their shapes by name, without N.
     """
     import onnx_ir as ir
     import torch
@@ -32,6 +39,7 @@ def export_graph(module: nn.Module, size: tuple[int, int], outputs: Sequence[str
     dynamic: dict[int, Any] = {0: torch.export.Dim("N")}
     if any_size:
         dynamic |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    more = others or {}
     registry = logging.getLogger(_NOISY)
     level = registry.level
     registry.setLevel(logging.ERROR)
@@ -40,10 +48,10 @@ def export_graph(module: nn.Module, size: tuple[int, int], outputs: Sequence[str
             warnings.simplefilter("ignore")  # torch's own deprecated calls
             program = torch.onnx.export(
                 module.eval(),
-                (torch.zeros(2, 3, *size),),
-                input_names=["pixels"],
+                (torch.zeros(2, 3, *size), *(torch.zeros(2, *shape) for shape in more.values())),
+                input_names=["pixels", *more],
                 output_names=list(outputs),
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=(dynamic, tuple({0: dynamic[0]} for _ in more)) if more else (dynamic,),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

@@ -1,22 +1,52 @@
 """ONNX → leaner ONNX: one file per pass, named verb_object.py, found by its name.
 
-Each module offers `graph_pass() -> GraphPass`, the stage with its default configuration. A pass that finds nothing to
-do leaves the graph as it is and says so in its facts (`changed: false`).
+A pass that changes no result beyond rounding offers `graph_pass() -> GraphPass`, the stage with its default
+configuration; one that finds nothing to do leaves the graph as it is and says so in its facts (`changed: false`).
+
+A conversion to another precision (`to_fp16`) offers instead
+
+    PRECISION: str                                      what it converts to ("fp16")
+    RECORD: str                                         the file that it writes beside the graph: what it did, and why
+    conversion(calibration, least_psnr) -> Stage        the stage that converts on these photos to this fidelity
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
 from typing import cast
 
 from cameo.errors import EngineError
 from optimize._graph_pass import GraphPass
 
 
+def _modules() -> dict[str, ModuleType]:
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not (m.ispkg or m.name.startswith("_")))
+    return {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in names}
+
+
 def pass_names() -> list[str]:
-    """The names of all passes ("simplify-graph", ...), sorted."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """The names of all passes ("simplify-graph", ...), sorted; conversions are none."""
+    return [name for name, module in _modules().items() if hasattr(module, "graph_pass")]
+
+
+def conversions() -> Mapping[str, ModuleType]:
+    """The modules that convert graphs, by the precision that they convert to ("fp16")."""
+    return {module.PRECISION: module for module in _modules().values() if hasattr(module, "conversion")}
+
+
+def conversion_to(precision: str) -> ModuleType:
+    """The module that converts graphs to `precision`.
+
+    Raises:
+        EngineError: none does.
+    """
+    known = conversions()
+    if precision not in known:
+        raise EngineError(f"graphs cannot be converted to '{precision}': choose one of {', '.join(known)}")
+    return known[precision]
 
 
 def graph_pass(name: str) -> GraphPass:
@@ -27,5 +57,4 @@ def graph_pass(name: str) -> GraphPass:
     """
     if name not in pass_names():
         raise EngineError(f"there is no pass '{name}': choose one of {', '.join(pass_names())}")
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    return cast(GraphPass, module.graph_pass())
+    return cast(GraphPass, _modules()[name].graph_pass())

@@ -66,7 +66,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}: expected an ONNX graph (.onnx)")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        _check_external_data(model, path)
+        onnx.load_external_data_for_model(model, str(path.parent))
     except (DecodeError, OSError, onnx.checker.ValidationError) as error:
         raise CheckpointError(
             f"{path} is not an ONNX graph, or damaged ({type(error).__name__}): export it again"
@@ -74,6 +76,26 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise CheckpointError(f"{path} holds no nodes: expected an ONNX graph; export it again")
     return model
+
+
+def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights in files that are missing, or that lie where a graph has no business to look."""
+    import onnx
+
+    for tensor in model.graph.initializer:
+        if not onnx.external_data_helper.uses_external_data(tensor):
+            continue
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        file = (path.parent / location).resolve()
+        if not file.is_relative_to(path.parent.resolve()):
+            raise CheckpointError(
+                f"{path} keeps its weights in '{location}', outside its own folder: expected a file beside it; "
+                "export it again, and do not trust its source"
+            )
+        if not file.is_file():
+            raise CheckpointError(
+                f"{path} keeps its weights in '{location}', which is missing beside it: copy that file as well"
+            )
 
 
 def drop_unused(model: ir.Model) -> None:

@@ -10,36 +10,45 @@ from pathlib import Path
 from typing import Any
 
 import engines
+import optimize
 from cameo import __version__
 from cameo.artifact import Artifact, size_of
-from cameo.bundle import MANIFEST_NAME, Bundle, EngineEntry, Manifest, NetworkEntry, Profile, StoredFile
-from cameo.errors import BundleError, CheckpointError, EngineUnavailable, OutputError
+from cameo.bundle import MANIFEST_NAME, Bundle, ConvertedGraph, EngineEntry, Manifest, NetworkEntry, Profile, StoredFile
+from cameo.errors import BundleError, CheckpointError, EngineError, EngineUnavailable, OutputError
 from cameo.tensors import TensorSpec
+from pipeline.calibration import calibration_photos
 from pipeline.fingerprint import tool_versions
 from pipeline.recipe import Model, Recipe
+from pipeline.recommend import with_recommendations
 from pipeline.store import Result, Store, remove_abandoned
 
 Say = Callable[[str], None]
 
-TOOLS = ("tensorflow-cpu", "tf2onnx", "onnx", "onnxsim", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+TOOLS = ("tensorflow-cpu", "torch", "tf2onnx", "onnx", "onnxsim", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user may ask of a build. Without `engines`, every engine of the recipe that can be built here is."""
+    """What a user may ask of a build. Without `engines`, every engine of the recipe that can be built here is.
+
+    Without `precisions`, all of the recipe. `calibration` is the folder of photos for conversions, None the demo's.
+    """
 
     engines: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("sm_86", "sm_89", "sm_120")
+    precisions: tuple[str, ...] = ()
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One network, built: its ONNX graph and its engines."""
+    """One network, built: its graph in FP32 and in the precisions converted to, and the engines of those graphs."""
 
     recipe: Recipe
     weights: Artifact
-    onnx: Result
-    engines: Mapping[str, Result]
+    precisions: tuple[str, ...]
+    graphs: Mapping[str, Result]
+    engines: Mapping[tuple[str, str], Result]
 
 
 def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Say) -> bool:
@@ -47,15 +56,18 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
 
     Raises:
         CheckpointError: a weight file is missing or wrong.
-        EngineUnavailable: an engine that was asked for cannot be built here.
+        EngineUnavailable: an engine that was asked for cannot be built here, or in none of the precisions asked for.
+        EngineError: a precision that no network of the model is built in.
+        PhotoError: no photos to calibrate a conversion on.
         OutputError: `out` cannot be written, or holds something that is not a bundle.
     """
+    _check_precisions(model, options)
     wanted = _buildable(model, options, say)
     files = _weight_files(model, weights, say)
     _refuse_foreign(out)
     store = Store(out.parent / ".store", say)
     parts = [
-        _build_part(recipe, files[recipe.network], wanted, options, store)
+        _build_part(recipe, files[recipe.network], wanted, options, store, say)
         for recipe in model.recipes
         if recipe.network in files
     ]
@@ -63,6 +75,13 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
     assembled = _assemble(model, parts, assets, out, options)
     say(f"{store.built} stages built, {store.reused} up to date")
     return store.built > 0 or assembled
+
+
+def _check_precisions(model: Model, options: BuildOptions) -> None:
+    known = dict.fromkeys(name for recipe in model.recipes for name in (*recipe.precisions, *recipe.on_request))
+    for name in options.precisions:
+        if name not in known:
+            raise EngineError(f"{model.name} is not built in '{name}': choose from {', '.join(known)}")
 
 
 def _buildable(model: Model, options: BuildOptions, say: Say) -> tuple[str, ...]:
@@ -100,15 +119,51 @@ def _expected(model: Model) -> str:
     return ", ".join(recipe.weight_files[0] + (" (optional)" if recipe.optional else "") for recipe in model.recipes)
 
 
-def _build_part(recipe: Recipe, weights: Path, wanted: Iterable[str], options: BuildOptions, store: Store) -> _Part:
+def _build_part(
+    recipe: Recipe, weights: Path, wanted: Iterable[str], options: BuildOptions, store: Store, say: Say
+) -> _Part:
     source = Artifact.of(weights) if weights.is_file() else Artifact(weights, "", "")
     result = store.run(recipe.exporter, source)
     for stage in recipe.pass_stages():
         result = store.run(stage, result.artifact)
-    # A companion that is built for none of the engines asked for still needs one: its first, which runs anywhere.
+    precisions, pairs = _chosen(recipe, wanted, options)
+    graphs = {"fp32": result}
+    for precision in dict.fromkeys(graph for _, graph in pairs if graph not in graphs):
+        photos = calibration_photos(options.calibration)
+        graphs[precision] = store.run(recipe.converter(precision, photos), result.artifact)
+
+    def engine(name: str, graph: str) -> Result:
+        return store.run(recipe.builder(name, options.targets), graphs[graph].artifact)
+
+    built = with_recommendations(recipe, {pair: engine(*pair) for pair in pairs}, engine, store, say)
+    return _Part(recipe, source, precisions, graphs, built)
+
+
+def _chosen(
+    recipe: Recipe, wanted: Iterable[str], options: BuildOptions
+) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """The precisions to build, and each engine with the precision of a graph that it is built from.
+
+    A companion that is built for none of the engines, or in none of the precisions asked for, still needs one: its
+    first, which runs anywhere.
+    """
     names = [name for name in wanted if name in recipe.engines] or recipe.engines[:1]
-    built = {name: store.run(recipe.builder(name, options.targets), result.artifact) for name in names}
-    return _Part(recipe, source, result, built)
+    known = (*recipe.precisions, *recipe.on_request)
+    precisions = tuple(p for p in known if p in options.precisions) if options.precisions else recipe.precisions
+    if not precisions:
+        names, precisions = recipe.engines[:1], recipe.precisions[:1]
+    pairs = [
+        (name, graph)
+        for name in names
+        for graph, runs in engines.engine(name).PRECISIONS.items()
+        if not set(runs).isdisjoint(precisions)
+    ]
+    if not pairs:
+        raise EngineUnavailable(
+            f"{recipe.network} has no engine in {', '.join(precisions)} among {', '.join(names)}: "
+            "leave out --engines or --precision, or choose another"
+        )
+    return precisions, pairs
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -165,7 +220,7 @@ def _is_current(out: Path, manifest: Manifest) -> bool:
         if present.manifest.to_json() != manifest.to_json():
             return False
         for network in present.networks.values():
-            for file in (network.onnx, *(entry.file for entry in network.engines)):
+            for file in network.files:
                 present.verified(file)
         for file in present.manifest.assets.values():
             present.verified(file)
@@ -176,32 +231,43 @@ def _is_current(out: Path, manifest: Manifest) -> bool:
 
 def _network_entry(part: _Part, place: Callable[[str, Artifact], StoredFile]) -> NetworkEntry:
     name = part.recipe.network
-    inputs, outputs = tensor_specs(part.onnx.artifact.path)
+    inputs, outputs = tensor_specs(part.graphs["fp32"].artifact.path)
     return NetworkEntry(
         name,
         inputs,
         outputs,
-        place(f"networks/{name}.onnx", part.onnx.artifact),
+        place(f"networks/{name}.onnx", part.graphs["fp32"].artifact),
         {"file": part.weights.path.name, "sha256": part.weights.sha256, "path": str(part.weights.path.resolve())},
-        tuple(
-            entry
-            for engine, result in part.engines.items()
-            for entry in _engine_entries(part.recipe, engine, result, place)
-        ),
+        tuple(entry for engine, graph in part.engines for entry in _engine_entries(part, engine, graph, place)),
+        {
+            precision: _converted(f"networks/{name}.{precision}", precision, result.artifact, place)
+            for precision, result in part.graphs.items()
+            if precision != "fp32"
+        },
     )
 
 
+def _converted(
+    path: str, precision: str, graph: Artifact, place: Callable[[str, Artifact], StoredFile]
+) -> ConvertedGraph:
+    name = optimize.conversion_to(precision).RECORD
+    record = Artifact.of(graph.path.with_name(name))
+    return ConvertedGraph(place(f"{path}.onnx", graph), place(f"{path}.{name}", record))
+
+
 def _engine_entries(
-    recipe: Recipe, engine: str, result: Result, place: Callable[[str, Artifact], StoredFile]
+    part: _Part, engine: str, graph: str, place: Callable[[str, Artifact], StoredFile]
 ) -> list[EngineEntry]:
-    file = place(f"engines/{recipe.network}.{engine}{result.artifact.path.suffix}", result.artifact)
+    result = part.engines[engine, graph]
+    name = f"{part.recipe.network}.{engine}" + ("" if graph == "fp32" else f".{graph}")
+    file = place(f"engines/{name}{result.artifact.path.suffix}", result.artifact)
     facts = dict(result.facts)
     profiles = tuple(Profile(**_tuples(profile)) for profile in facts.pop("profiles", ()))
     targets = tuple(facts.pop("targets", ()))
     return [
         EngineEntry(engine, precision, file, targets, profiles, facts)
-        for precision in engines.engine(engine).PRECISIONS
-        if precision in recipe.precisions
+        for precision in engines.engine(engine).PRECISIONS[graph]
+        if precision in part.precisions
     ]
 
 

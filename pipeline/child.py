@@ -3,7 +3,8 @@
     python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 
 is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a
-pipe: it must arrive even if the disk is full.
+pipe: it must arrive even if the disk is full. Before it, one line of JSON for each step of a long stage that logs its
+progress (`optimize/precision/progress.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cameo import errors
 from cameo.errors import CameoError, OutputError, StageError
@@ -42,8 +44,14 @@ def stage_command(stage: Stage, source: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "pipeline.child", name, stage_parameters(stage), str(source), str(out)]
 
 
-def run_in_child(stage: Stage, source: Path, out: Path, log: Path) -> ChildResult:
-    """Run `stage` in a child process whose output goes to `log`.
+def run_in_child(
+    stage: Stage,
+    source: Path,
+    out: Path,
+    log: Path,
+    show: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> ChildResult:
+    """Run `stage` in a child process whose output goes to `log`; `show` is told its progress.
 
     Raises:
         CameoError: the error that the stage raised, of its own class.
@@ -61,13 +69,18 @@ def run_in_child(stage: Stage, source: Path, out: Path, log: Path) -> ChildResul
         )
         os.close(writer)
         try:
-            text = answers.read()
+            answer: dict[str, Any] = {}
+            for line in answers:
+                if not line.endswith("\n"):
+                    break  # the child died over it
+                answer = json.loads(line)
+                if "progress" in answer:
+                    show(*answer.pop("progress"))
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             child.kill()
             raise
         child.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
-    answer = json.loads(text) if text else {}
     if "error" in answer:
         kind = getattr(errors, answer["error"], StageError)
         raise kind(answer["message"])
@@ -92,6 +105,8 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
     from pydantic import TypeAdapter
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    answers = os.fdopen(int(answer_fd), "w", buffering=1)
+    logging.getLogger().addHandler(_ProgressHandler(answers))
     module, _, attribute = name.partition(":")
     stage = TypeAdapter(getattr(importlib.import_module(module), attribute)).validate_json(parameters)
     try:
@@ -100,9 +115,21 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
         traceback.print_exc()
         known = error if isinstance(error, CameoError) else _output_error(error, Path(out))
         answer = {"error": type(known).__name__, "message": str(known)}
-    with os.fdopen(int(answer_fd), "w") as answers:
-        answers.write(json.dumps(answer, indent=2) + "\n")
+    with answers:
+        answers.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0
+
+
+class _ProgressHandler(logging.Handler):
+    """Passes on the log records that tell progress, as lines of JSON."""
+
+    def __init__(self, answers: TextIO) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "progress"):
+            self._answers.write(json.dumps({"progress": record.progress}) + "\n")
 
 
 def _output_error(error: OSError, out: Path) -> OutputError:

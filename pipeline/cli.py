@@ -25,6 +25,11 @@ NetworkName = Annotated[str, typer.Argument(help="A network of `python -m pipeli
 Engines = Annotated[str, typer.Option(help="Comma-separated engines; default: all that can be built here.")]
 Gpus = Annotated[str, typer.Option(help="Comma-separated GPUs (rtx3060) or targets (sm_86) for engines built ahead.")]
 
+Precisions = Annotated[str, typer.Option(help="Precisions (fp32,bf16,fp16,int8); default: the recipe's.")]
+CalibrationPhotos = Annotated[
+    Path | None, typer.Option(help="A folder of photos that conversions are calibrated on; default: the demo's.")
+]
+
 
 def main() -> None:
     """Run the command line; our own errors become one sentence and exit code 1."""
@@ -41,7 +46,7 @@ def main() -> None:
 
 @app.command("list")
 def list_() -> None:
-    """Show models, networks, passes, engines and metrics."""
+    """Show models, networks, passes, precisions to convert to, engines and metrics."""
     import engines
     import exporters
     import optimize
@@ -53,6 +58,7 @@ def list_() -> None:
         "models": list(models()),
         "networks": networks,
         "passes": optimize.pass_names(),
+        "converts": list(optimize.conversions()),
         "engines": engines.engine_names(),
         "metrics": metric_names(),
     }
@@ -88,10 +94,13 @@ def optimize_(
     source: Annotated[Path, typer.Argument(help="An ONNX graph.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
     passes: Annotated[str, typer.Option(help="Comma-separated passes, in order; default: the standard ones.")] = "",
+    precision: Annotated[str, typer.Option(help="Convert to this precision: fp16 or int8.")] = "",
+    calibration: CalibrationPhotos = None,
 ) -> None:
-    """Run passes over any ONNX graph."""
+    """Run passes over any ONNX graph; with --precision, convert it, and write the record of that beside it."""
     import optimize
     from cameo.artifact import Artifact
+    from pipeline.calibration import calibration_photos
     from pipeline.recipe import STANDARD_PASSES
     from pipeline.store import Store
 
@@ -103,7 +112,40 @@ def optimize_(
         result = store.run(optimize.graph_pass(name.strip()), artifact)
         artifact = result.artifact
         console.print(f"{name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
+    if precision:
+        from optimize.precision.calibration import Calibration
+
+        module = optimize.conversion_to(precision)
+        result = store.run(module.conversion(Calibration.of(calibration_photos(calibration))), artifact)
+        artifact = result.artifact
+        console.print(
+            f"{precision}: {result.facts['kept_fp32']} of {result.facts['nodes']} nodes stay in FP32, "
+            f"{result.facts['gate']['value']} dB against the FP32 graph"
+        )
+        _copy(artifact.path.with_name(module.RECORD), out.with_suffix(f".{module.RECORD}"))
     _copy(artifact.path, out)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def prune(
+    network: NetworkName,
+    weights: Annotated[Path, typer.Option(help="The checkpoint to prune.")],
+    ratio: Annotated[float, typer.Option(help="The share of channels to remove (0.3).")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write: .pb for DCT-Net, .pth for GPEN.")],
+    stage: Annotated[list[str] | None, typer.Option(help="GROUP=RATIO, also with * in the name; repeatable.")] = None,
+    multiple: Annotated[int, typer.Option(help="Widths are rounded down to a multiple of it.")] = 8,
+    importance: Annotated[str, typer.Option(help="taylor (needs photos), l2, or auto.")] = "auto",
+    photos: Annotated[Path | None, typer.Option(help="A folder of photos, without labels.")] = None,
+    recover_steps: Annotated[int, typer.Option(help="Steps of learning the original again from the photos.")] = 0,
+) -> None:
+    """Remove the channels that matter least; a pruned checkpoint is a checkpoint, which export reads as any other."""
+    from pipeline.prune import Request
+    from pipeline.prune import prune as prune_checkpoint
+
+    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps)
+    for line in prune_checkpoint(request, weights, out, console.print):
+        console.print(line)
     console.print(f"wrote {out}")
 
 
@@ -131,6 +173,8 @@ def build(
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     engines: Engines = "",
     gpu: Gpus = "",
+    precision: Precisions = "",
+    calibration: CalibrationPhotos = None,
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
@@ -138,7 +182,8 @@ def build(
     from pipeline.build import build as build_bundle
     from pipeline.recipe import model as find_model
 
-    options = BuildOptions(_split(engines), _targets(gpu) or BuildOptions().targets)
+    targets = _targets(gpu) or BuildOptions().targets
+    options = BuildOptions(_split(engines), targets, _split(precision), calibration)
     changed = build_bundle(find_model(model), weights, out, options, console.print)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")

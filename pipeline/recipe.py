@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import engines
@@ -13,7 +14,9 @@ import exporters
 import optimize
 from cameo.errors import CameoError
 from engines import EngineOptions, InputRange
+from optimize.precision.calibration import Calibration
 from pipeline.stage import Stage
+from validate.inputs import Sizes
 from validate.measurement import Gate
 
 STANDARD_PASSES = (
@@ -29,7 +32,11 @@ STANDARD_PASSES = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network goes from checkpoint to engines: exporter, passes, builders, gates."""
+    """How one network goes from checkpoint to engines: exporter, passes, builders, gates.
+
+    `sizes` are where a network that takes any size is compared with its original. `on_request` are precisions that are
+    built only when they are asked for.
+    """
 
     network: str
     passes: tuple[str, ...]
@@ -38,6 +45,8 @@ class Recipe:
     gates: tuple[Gate, ...] = ()
     precisions: tuple[str, ...] = ("fp32", "bf16")
     optional: bool = False
+    sizes: Sizes = field(default_factory=Sizes)
+    on_request: tuple[str, ...] = ()
 
     @property
     def exporter(self) -> Stage:
@@ -53,6 +62,16 @@ class Recipe:
         """The passes, in order."""
         return [optimize.graph_pass(name) for name in self.passes]
 
+    def converter(self, precision: str, photos: Sequence[Path]) -> Stage:
+        """The stage that converts the FP32 graph to `precision`, as faithful on these photos as the gates want it.
+
+        Networks that take any size are calibrated at the one that their first input range is made for.
+        """
+        size = self.ranges[0].opt[1:3] if self.ranges else Calibration.size
+        limits = [gate.limit for gate in self.gates if gate.metric == "psnr" and gate.precision == precision]
+        module = optimize.conversion_to(precision)
+        return cast(Stage, module.conversion(Calibration.of(photos, size), *limits))
+
     def builder(self, engine: str, targets: tuple[str, ...]) -> Stage:
         """The stage that builds one engine of this network."""
         return cast(Stage, engines.engine(engine).builder(EngineOptions(self.ranges, targets)))
@@ -63,7 +82,8 @@ class Model:
     """A bundle's worth of networks with the photo-in-photo-out flow that uses them.
 
     `assets` names files of the weights folder that the flow needs besides networks; a missing one is left out.
-    `stand_ins` says in one sentence what the flow does without an optional network.
+    `stand_ins` says in one sentence what the flow does without an optional network. `flow_gates` are about the whole
+    flow's result, photo in and photo out, which is compared with the original's under `flow_options`.
     """
 
     name: str
@@ -71,6 +91,8 @@ class Model:
     recipes: tuple[Recipe, ...]
     assets: Mapping[str, str] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    flow_gates: tuple[Gate, ...] = ()
+    flow_options: Mapping[str, object] = field(default_factory=dict)
 
 
 def models() -> Mapping[str, Model]:

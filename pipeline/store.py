@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cameo.artifact import Artifact
+from cameo.artifact import Artifact, sha256_of
 from cameo.errors import CameoError, OutputError
+from pipeline.bar import StageBar
 from pipeline.child import run_in_child, stage_command
 from pipeline.fingerprint import stage_key, stage_parameters, tool_versions
 from pipeline.stage import Stage
@@ -79,7 +80,8 @@ class Store:
             ) from error
         log = work / "log.txt"
         try:
-            child = run_in_child(stage, source.path, work / stage.output, log)
+            with StageBar(stage.name) as bar:
+                child = run_in_child(stage, source.path, work / stage.output, log, bar.show)
             artifact = Artifact.of(work / stage.output)
             manifest = {
                 "key": key,
@@ -87,6 +89,7 @@ class Store:
                 "parameters": json.loads(stage_parameters(stage)),
                 "input_sha256": source.sha256,
                 "output_sha256": artifact.sha256,
+                "beside": _beside(work, stage, log),
                 "tools": tool_versions(stage.tools),
                 "facts": child.facts,
                 "seconds": child.seconds,
@@ -118,12 +121,19 @@ class Store:
         return f" [log: {failed}]"
 
 
+def _beside(work: Path, stage: Stage, log: Path) -> dict[str, str]:
+    """The hashes of what the stage wrote beside its output (the record of a conversion)."""
+    return {path.name: sha256_of(path) for path in sorted(work.iterdir()) if path.name not in (stage.output, log.name)}
+
+
 def _read(place: Path, key: str, stage: Stage) -> Result | None:
     try:
         manifest = json.loads((place / "manifest.json").read_text())
         output = place / stage.output
         artifact = Artifact.of(output)
         if manifest["key"] != key or artifact.sha256 != manifest["output_sha256"]:
+            return None
+        if any(sha256_of(place / name) != sha256 for name, sha256 in manifest["beside"].items()):
             return None
     except (OSError, ValueError, KeyError):
         return None

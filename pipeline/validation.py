@@ -15,6 +15,7 @@ from cameo.errors import CheckpointError, PhotoError
 from cameo.images import read_photo
 from pipeline.recipe import model
 from validate.compare import ValidationOptions, run_validation
+from validate.flow import NAME as FLOW
 from validate.report import FlowPicture, write
 from validate.results import Report
 
@@ -36,13 +37,20 @@ def validate_bundle(
         PhotoError: no photos.
     """
     bundle = Bundle(folder)
-    recipes = {recipe.network: recipe for recipe in model(bundle.manifest.model).recipes}
+    known = model(bundle.manifest.model)
+    recipes = {recipe.network: recipe for recipe in known.recipes}
     originals = {name: _original(bundle, name, weights) for name in bundle.networks}
     gates = [replace(gate, network=name) for name in bundle.networks for gate in recipes[name].gates]
+    gates += [replace(gate, network=FLOW) for gate in known.flow_gates]
+    sizes = {name: recipes[name].sizes for name in bundle.networks}
+    options = options or ValidationOptions(by_network=sizes, flow_options=known.flow_options)
     chosen = _photos(photos or DEMO_PHOTO)
     say(f"comparing {', '.join(originals)} with their originals on {len(chosen)} photo(s)")
     report = run_validation(folder, originals, chosen, gates, options)
-    write(report, folder, _flow_picture(folder, chosen[0]))
+    for photo in report.skipped_photos:
+        say(f"skipped {photo.name}: {photo.why}")
+    unreadable = {photo.name for photo in report.skipped_photos}
+    write(report, folder, _flow_picture(folder, next(path for path in chosen if path.name not in unreadable)))
     return report
 
 

@@ -11,7 +11,7 @@ from cameo.errors import EngineError
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 from validate.measurement import Measurement
-from validate.metrics import metric, metric_names
+from validate.metrics import Picture, metric, metric_names
 
 OUTPUT_DIFFERENCE = "max_difference/"
 """Metric of an output that is no picture, before the output's name: the largest absolute difference, in its unit."""
@@ -48,12 +48,14 @@ def deviations(
 
 
 def _picture(original: Tensor, candidate: Tensor) -> list[Deviation]:
-    pairs = list(zip(original, candidate, strict=True))
+    pairs = zip(original.astype(np.uint8), candidate.astype(np.uint8), strict=True)
+    return worst(deviation for pair in pairs for deviation in deviations_of_pictures(*pair))
+
+
+def deviations_of_pictures(original: Picture, candidate: Picture) -> list[Deviation]:
+    """Every metric of two pictures, uint8 `(H, W, C)` of one shape."""
     modules = [metric(name) for name in metric_names()]
-    return [
-        Deviation(m.METRIC, _worst((m.measure(a, b) for a, b in pairs), m.HIGHER_IS_BETTER), m.UNIT, m.HIGHER_IS_BETTER)
-        for m in modules
-    ]
+    return [Deviation(m.METRIC, m.measure(original, candidate), m.UNIT, m.HIGHER_IS_BETTER) for m in modules]
 
 
 def _values(name: str, original: Tensor, candidate: Tensor) -> Deviation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -10,10 +11,19 @@ from numpy.typing import NDArray
 
 from cameo.bundle import NetworkEntry, Profile
 from cameo.errors import EngineError
+from cameo.noise import PREFIX
 from cameo.tensors import TensorSpec
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Where a network that takes photos of any size is compared, and where it is timed."""
+
+    fidelity: tuple[Size, ...] = ((256, 256), (360, 480), (1024, 1024))
+    latency: Size = (720, 960)
 
 
 def fit(photo: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
@@ -31,9 +41,9 @@ def image_spec(network: NetworkEntry) -> TensorSpec:
     """The input `image` of `network`.
 
     Raises:
-        EngineError: it takes something else, which photos cannot feed.
+        EngineError: it takes something else besides noise, which photos cannot feed.
     """
-    found = {spec.name: spec for spec in network.inputs}
+    found = {spec.name: spec for spec in network.inputs if not spec.name.startswith(PREFIX)}
     if set(found) != {"image"}:
         raise EngineError(
             f"{network.name} cannot be validated on photos: expected one input 'image', it takes {', '.join(found)}"

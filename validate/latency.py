@@ -31,11 +31,17 @@ class Rounds:
     seconds: float = 4.0
 
 
-def interleaved(sessions: Sequence[RemoteSession], feeds: Path, rounds: Rounds) -> list[tuple[float, ...]]:
-    """The latencies in ms of every session, one a round, after warm-up."""
+def interleaved(
+    sessions: Sequence[RemoteSession],
+    feeds: Path,
+    rounds: Rounds,
+    warm_up: Path | None = None,
+    warm_up_runs: int = WARM_UP_RUNS,
+) -> list[tuple[float, ...]]:
+    """The latencies in ms of every session, one a round, after warm-up (on other feeds where those would take long)."""
     for session in sessions:
-        for _ in range(WARM_UP_RUNS):
-            session.time(feeds)
+        for _ in range(warm_up_runs):
+            session.time(warm_up or feeds)
     latencies: list[list[float]] = [[] for _ in sessions]
     turns = list(zip(sessions, latencies, strict=True))
     started = time.monotonic()

@@ -2,62 +2,62 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cameo.artifact import sha256_of
-from cameo.backends import backend
 from cameo.bundle import EngineEntry, NetworkEntry
-from cameo.errors import CameoError, EngineUnavailable
+from cameo.errors import CameoError
 from cameo.session import Tensor
 from validate import fidelity, latency
+from validate.contenders import Contender, Starting, memory_measurements
 from validate.fidelity import Deviation
-from validate.inputs import Size, fit, runnable_sizes
+from validate.inputs import Size, Sizes, fit, runnable_sizes
 from validate.latency import Rounds
 from validate.measurement import Measurement, find
 from validate.pictures import Comparison, compare_pictures
 from validate.remote import RemoteSession, Spec
 from validate.results import EngineResult, NetworkResult, PlannedMemory, SizeFidelity, Subject
 
-MEMORY_METRICS = ("peak_rss", "peak_rss_ratio", "vram", "planned_memory")
 _MIB = 2**20
 _LONGEST_PICTURE = 640
 
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """Sizes are (height, width). `threads` 0 leaves every engine its own default, as the original has its own."""
+    """Sizes are (height, width). `threads` 0 leaves every engine its own default, as the original has its own.
 
-    fidelity_sizes: tuple[Size, ...] = ((256, 256), (360, 480), (1024, 1024))
-    latency_size: Size = (720, 960)
+    `by_network` says them for networks that are too slow for the usual ones, or meant for others. Without `flow`, only
+    networks are compared; `flow_options` are those that it is opened with.
+    """
+
+    fidelity_sizes: tuple[Size, ...] = Sizes().fidelity
+    latency_size: Size = Sizes().latency
     rounds: Rounds = field(default_factory=Rounds)
     threads: int = 0
     timeout_s: float = 300.0
+    by_network: Mapping[str, Sizes] = field(default_factory=dict)
+    flow: bool = True
+    flow_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def sizes_of(self, network: str) -> Sizes:
+        """The sizes at which `network` is compared and timed."""
+        return self.by_network.get(network, Sizes(self.fidelity_sizes, self.latency_size))
 
 
 @dataclass
-class Contender:
-    """One engine while it is being measured."""
+class EngineContender(Contender):
+    """One engine of the network, and what was found of it at every size."""
 
-    entry: EngineEntry
-    subject: str
-    why_not_run: str = ""
-    session: RemoteSession | None = None
+    entry: EngineEntry = field(kw_only=True)
     by_size: dict[Size, list[Deviation]] = field(default_factory=dict)
-    latencies_ms: tuple[float, ...] = ()
-    memory: Mapping[str, float | None] = field(default_factory=dict)
-
-    @property
-    def running(self) -> RemoteSession:
-        """Its session, which only engines that can run here have."""
-        if self.session is None:
-            raise EngineUnavailable(f"{self.subject} cannot run here: {self.why_not_run}")
-        return self.session
 
 
 class NetworkComparison:
@@ -68,8 +68,10 @@ class NetworkComparison:
         self._network = network
         self._weights = weights
         self._options = options
+        self._sizes = options.sizes_of(network.name)
         self._contenders = [
-            Contender(entry, f"{network.name}/{entry.engine}-{entry.precision}") for entry in network.engines
+            EngineContender(e.engine, e.precision, f"{network.name}/{e.engine}-{e.precision}", entry=e)
+            for e in network.engines
         ]
         self.pictures: list[Comparison] = []
 
@@ -80,10 +82,11 @@ class NetworkComparison:
             CheckpointError: the weights are not this network's.
             EngineError: the original or an engine crashed, or gave outputs of another shape.
         """
-        sizes = runnable_sizes(self._network, self._options.fidelity_sizes)
-        latency_size = runnable_sizes(self._network, [self._options.latency_size])[0]
+        sizes = runnable_sizes(self._network, self._sizes.fidelity)
+        latency_size = runnable_sizes(self._network, [self._sizes.latency])[0]
         with ExitStack() as stack:
-            original = self._start(stack, scratch)
+            spec = Spec(f"{self._network.name}/original", self._network.name, weights=str(self._weights.resolve()))
+            original = Starting(scratch, self._options.timeout_s).start(stack, spec, self._contenders, self._spec)
             taking_part = [contender for contender in self._contenders if contender.session is not None]
             for size in sizes:
                 for name, photo in photos.items():
@@ -94,7 +97,7 @@ class NetworkComparison:
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
             memory = original.memory()
         name = original.spec.subject
-        measured = (*latency.measurements(name, times[0], times[0])[:-1], *_memory(name, memory))
+        measured = (*latency.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
         return NetworkResult(
             self._network.name,
             sha256_of(self._weights),
@@ -104,32 +107,19 @@ class NetworkComparison:
             latency_size,
             Subject(name, measured, times[0]),
             tuple(self._result(contender, times[0], measured) for contender in self._contenders),
+            {
+                name: json.loads((self._bundle / c.record.path).read_text())
+                for name, c in self._network.converted.items()
+            },
         )
 
-    def _start(self, stack: ExitStack, scratch: Path) -> RemoteSession:
-        """Start the original and every engine side by side; return the original when all are loaded."""
-        name, options = self._network.name, self._options
-        specs = [Spec(f"{name}/original", name, weights=str(self._weights.resolve()))]
-        starting: list[Contender] = []
-        for contender in self._contenders:
-            contender.why_not_run = backend(contender.entry.engine).why_unavailable() or ""
-            if not contender.why_not_run:
-                entry, bundle = contender.entry, str(self._bundle.resolve())
-                spec = Spec(contender.subject, name, "", bundle, entry.engine, entry.precision, threads=options.threads)
-                specs.append(spec)
-                starting.append(contender)
-        original, *sessions = [stack.enter_context(RemoteSession(s, scratch, options.timeout_s)) for s in specs]
-        original.wait()
-        for contender, session in zip(starting, sessions, strict=True):
-            try:
-                session.wait()
-                contender.session = session
-            except EngineUnavailable as error:
-                contender.why_not_run = str(error)
-        return original
+    def _spec(self, contender: Contender) -> Spec:
+        bundle, threads = str(self._bundle.resolve()), self._options.threads
+        name, engine, precision = self._network.name, contender.engine, contender.precision
+        return Spec(contender.subject, name, "", bundle, engine, precision, threads=threads)
 
     def _compare(
-        self, original: RemoteSession, contenders: list[Contender], size: Size, photo: str, feeds: Path
+        self, original: RemoteSession, contenders: list[EngineContender], size: Size, photo: str, feeds: Path
     ) -> None:
         expected = original.run(feeds)
         for contender in contenders:
@@ -144,11 +134,11 @@ class NetworkComparison:
 
     def _picture_size(self) -> Size:
         """The largest size whose pictures a page can show pixel by pixel, else the smallest there is."""
-        sizes = sorted(runnable_sizes(self._network, self._options.fidelity_sizes), key=lambda size: size[0] * size[1])
+        sizes = sorted(runnable_sizes(self._network, self._sizes.fidelity), key=lambda size: size[0] * size[1])
         return ([size for size in sizes if max(size) <= _LONGEST_PICTURE] or sizes[:1])[-1]
 
     def _picture(
-        self, contender: Contender, photo: str, expected: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+        self, contender: EngineContender, photo: str, expected: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> None:
         """Keep the pictures of one photo for every engine: the first."""
         if contender.subject not in {kept.subject for kept in self.pictures}:
@@ -156,7 +146,7 @@ class NetworkComparison:
             self.pictures.append(compare_pictures(contender.subject, photo, *pair))
 
     def _result(
-        self, contender: Contender, original_ms: tuple[float, ...], original: tuple[Measurement, ...]
+        self, contender: EngineContender, original_ms: tuple[float, ...], original: tuple[Measurement, ...]
     ) -> EngineResult:
         entry, subject = contender.entry, contender.subject
         planned = tuple(
@@ -168,24 +158,13 @@ class NetworkComparison:
         if contender.session is not None:
             measured += fidelity.measurements(subject, (d for runs in contender.by_size.values() for d in runs))
             measured += latency.measurements(subject, contender.latencies_ms, original_ms)
-            measured += _memory(subject, contender.memory, find(original, "peak_rss"))
+            measured += memory_measurements(subject, contender.memory, find(original, "peak_rss"))
         by_size = tuple(
             SizeFidelity(*size, {d.metric: d.value for d in fidelity.worst(runs)})
             for size, runs in contender.by_size.items()
         )
         told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
         return EngineResult(entry.engine, entry.precision, entry.file.sha256, entry.file.bytes, told, by_size, planned)
-
-
-def _memory(subject: str, memory: Mapping[str, float | None], original: float | None = None) -> list[Measurement]:
-    """Peak RSS, its ratio to the original's, and GPU memory, as far as they are known."""
-    peak, vram = memory["peak_rss_mib"], memory["vram_mib"]
-    found = [Measurement(subject, "peak_rss", peak, "MiB", False)] if peak is not None else []
-    if peak is not None and original is not None:
-        found.append(Measurement(subject, "peak_rss_ratio", peak / original, "×", False))
-    if vram is not None:
-        found.append(Measurement(subject, "vram", vram, "MiB", False))
-    return found
 
 
 def _save(scratch: Path, image: NDArray[np.uint8]) -> Path:

@@ -40,9 +40,16 @@ def is_sparse(original: Image, candidate: Image) -> bool:
     return bool((original != candidate).any(axis=2).mean() < _SPARSE)
 
 
-def heatmap(original: Image, candidate: Image, scale: int) -> bytes:
-    """PNG of the largest difference of each pixel's three values; sparse ones are drawn three pixels wide."""
+def heatmap(original: Image, candidate: Image, scale: int, shrinking: int = 1) -> bytes:
+    """PNG of the largest difference of each pixel's three values; sparse ones are drawn three pixels wide.
+
+    It has a pixel for each square of `shrinking` pixels, the largest difference in it.
+    """
     difference = np.abs(original.astype(np.int16) - candidate).max(axis=2)
+    if shrinking > 1:
+        anchor = (0, 0)  # OpenCV then looks right and down from each pixel
+        difference = cv2.dilate(difference, np.ones((shrinking, shrinking), np.uint8), anchor=anchor)
+        difference = difference[::shrinking, ::shrinking]
     shown = np.clip(difference * 255 // scale, 0, 255).astype(np.uint8)
     if is_sparse(original, candidate):
         shown = cv2.dilate(shown, np.ones((3, 3), np.uint8))
@@ -81,8 +88,32 @@ class Comparison:
     sparse: bool
 
 
-def compare_pictures(subject: str, photo: str, original: Image, candidate: Image) -> Comparison:
-    """The two pictures uint8 `(H, W, 3)` RGB of one photo, encoded, with their heatmap."""
+def compare_pictures(
+    subject: str, photo: str, original: Image, candidate: Image, long_side: int | None = None
+) -> Comparison:
+    """The two pictures uint8 `(H, W, 3)` RGB of one photo, encoded, with their heatmap.
+
+    Larger ones than `long_side` are shrunk; of the differences in a shrunk heatmap's pixel, the largest is drawn.
+    """
     scale, sparse = full_scale(original, candidate), is_sparse(original, candidate)
-    difference = heatmap(original, candidate, scale)
-    return Comparison(subject, photo, jpeg(original), jpeg(candidate), difference, scale, sparse)
+    shrinking = 1 if long_side is None else -(-max(original.shape[:2]) // long_side)
+    difference = heatmap(original, candidate, scale, shrinking)
+    shown = [image if shrinking == 1 else shrink(image, long_side or 0) for image in (original, candidate)]
+    return Comparison(subject, photo, jpeg(shown[0]), jpeg(shown[1]), difference, scale, sparse)
+
+
+@dataclass(frozen=True)
+class FacePair:
+    """One face in the original's result and in an engine's, encoded, with the two figures that matter."""
+
+    subject: str
+    photo: str
+    original: bytes
+    candidate: bytes
+    psnr: float
+    shift_share: float
+
+
+def face_pair(subject: str, photo: str, original: Image, candidate: Image, psnr: float, shift_share: float) -> FacePair:
+    """Two aligned crops of one face, uint8 `(S, S, 3)` RGB, encoded."""
+    return FacePair(subject, photo, jpeg(original), jpeg(candidate), psnr, shift_share)

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -27,7 +27,11 @@ _CLOSING_S = 20.0
 
 @dataclass(frozen=True)
 class Spec:
-    """What a worker loads: the original where `weights` is a path, else an engine of `bundle`."""
+    """What a worker loads: the original where `weights` is a path, else an engine of `bundle`.
+
+    With `flow`, it is the whole flow of `bundle`, opened with `flow_options`: on the checkpoints `originals`, by
+    network, if there are some, else on its engines.
+    """
 
     subject: str
     network: str
@@ -37,17 +41,22 @@ class Spec:
     precision: str = "fp32"
     device: str = ""
     threads: int = 0
+    flow: bool = False
+    originals: Mapping[str, str] = field(default_factory=dict)
+    flow_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RemoteSession:
     """A worker that loads as soon as it is made; several can load side by side until `wait` is called.
+
+    `worker` is the module that it runs: `validate.worker`, or one that gives its `main` another session.
 
     Raises (from every method but `close`):
         EngineError: the worker crashed, was killed or was too slow.
         CameoError: the error that the worker raised, of its own class.
     """
 
-    def __init__(self, spec: Spec, scratch: Path, timeout_s: float = 300.0) -> None:
+    def __init__(self, spec: Spec, scratch: Path, timeout_s: float = 300.0, worker: str = "validate.worker") -> None:
         self.spec = spec
         self._timeout_s = timeout_s
         self._too_slow = False
@@ -58,7 +67,7 @@ class RemoteSession:
         spec_file.write_text(json.dumps(asdict(spec)))
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "validate.worker", str(spec_file)],
+                [sys.executable, "-m", worker, str(spec_file)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from validate.inputs import Size
 from validate.measurement import Gate, GateResult, Measurement
-from validate.pictures import Comparison
+from validate.pictures import Comparison, FacePair
 
 VERSION = 1
 """Version of `report.json`; raised when a field changes its meaning or goes."""
@@ -75,6 +75,7 @@ class NetworkResult:
     """One network: its original, its engines, and the sizes (height, width) they ran at.
 
     `source` is what the bundle says of the checkpoint it was built from, `original_sha256` what it was compared with.
+    `conversions` are the records of how its graph was converted, by precision (`optimize/to_fp16.py`).
     """
 
     name: str
@@ -85,6 +86,55 @@ class NetworkResult:
     latency_size: Size
     original: Subject
     engines: tuple[EngineResult, ...]
+    conversions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """One face of one photo in the results of both: its aligned crops' fidelity, and how far its points moved.
+
+    The shift is the largest of the five points', in pixels and as per cent of the distance of the eyes: NaN where the
+    finder does not see the face in the original's result, Infinity where it sees it only there.
+    """
+
+    photo: str
+    eye_distance_px: float
+    fidelity: Mapping[str, float]
+    landmark_shift_px: float
+    landmark_shift_share: float
+
+
+@dataclass(frozen=True)
+class FlowEngineResult:
+    """The whole flow on one engine (networks that have none of it run on their best) against that on the originals."""
+
+    engine: str
+    precision: str
+    subject: Subject
+    faces: tuple[FaceResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """The whole flow, photo in and photo out.
+
+    `finder` names what found the five points again, "" where the flow looks for no faces; `latency_size` is the first
+    photo's (height, width), on which it was timed; `options` are those that the flow was opened with.
+    """
+
+    finder: str
+    latency_size: Size
+    options: Mapping[str, Any]
+    original: Subject
+    engines: tuple[FlowEngineResult, ...]
+
+
+@dataclass(frozen=True)
+class SkippedPhoto:
+    """A photo that could not be read, and why."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +151,7 @@ class PhotoRecord:
 class Report:
     """Everything that `report.json` says. `device`, `versions` and `bundle` are what a reader needs to repeat it.
 
-    `pictures` are for the page and not in the JSON.
+    `flow` is None where it was not compared. `pictures` and `faces` are for the page and not in the JSON.
     """
 
     model: str
@@ -114,7 +164,10 @@ class Report:
     device: Mapping[str, str]
     versions: Mapping[str, str]
     bundle: Mapping[str, Any]
+    flow: FlowResult | None = None
+    skipped_photos: tuple[SkippedPhoto, ...] = ()
     pictures: Annotated[tuple[Comparison, ...], Field(exclude=True)] = ()
+    faces: Annotated[tuple[FacePair, ...], Field(exclude=True)] = ()
     version: int = VERSION
 
     # Writes numbers that JSON does not know as strings, for this class and all inside it.

@@ -1,4 +1,4 @@
-"""The child process that holds one session: an original, or one engine of a bundle.
+"""The child process that holds one session: an original, one engine of a bundle, or a whole flow on either.
 
     python -m validate.worker SPEC.json
 
@@ -20,7 +20,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,17 @@ def open_session(spec: Mapping[str, Any]) -> Session:
     Raises:
         CameoError: whatever loading it raises.
     """
+    if spec["flow"]:
+        from validate.flow_session import open_flow
+
+        return open_flow(spec)
     if spec["weights"]:
         from validate.originals import open_original
 
         return open_original(spec["network"], Path(spec["weights"]))
     from cameo.backends import SessionOptions, backend
     from cameo.bundle import Bundle
+    from cameo.noise import with_noise
 
     bundle = Bundle(spec["bundle"])
     entry = next(
@@ -51,7 +56,8 @@ def open_session(spec: Mapping[str, Any]) -> Session:
         if (e.engine, e.precision) == (spec["engine"], spec["precision"])
     )
     options = SessionOptions(spec["precision"], spec["device"], spec["threads"])
-    return backend(entry.engine).open_session(bundle.verified(entry.file), options)
+    session = backend(entry.engine).open_session(bundle.verified(entry.file), options)
+    return with_noise(session, bundle.network(spec["network"]).inputs)
 
 
 def answer(session: Session, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"error": "EngineError", "message": f"{type(error).__name__}: {reason}"}
 
 
-def main(spec_file: str) -> int:
+def main(spec_file: str, open_session: Callable[[Mapping[str, Any]], Session] = open_session) -> int:
     """Serve requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

@@ -15,20 +15,31 @@ from typing import Any, Self
 
 from cameo.backends import SessionOptions
 from cameo.backends._feeds import checked
+from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
 DEVICES = ("cuda", "cpu")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_SETTINGS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # FP32 is FP32 (docs/decisions/021)
 _ARENAS = {"cpu": "cpu:0", "cuda": "gpu:0"}
+_FP16_ON_CPU = "CPUs compute FP16 graphs in FP32 (use fp32, or openvino's bf16), so it runs on CUDA only"
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others are named as in numpy: tensor(uint8)
 
 
 def why_unavailable(precision: str = "fp32") -> str | None:
-    """None, or why ONNX Runtime cannot run here."""
+    """None, or why ONNX Runtime cannot run here: FP16 graphs run on CUDA only."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed (pip install onnxruntime, or onnxruntime-gpu for CUDA)"
+    if precision != "fp16":
+        return None
+    if reason := why_no_gpu():
+        return f"{_FP16_ON_CPU}: {reason}"
+    import onnxruntime as ort
+
+    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+        return f"{_FP16_ON_CPU}: onnxruntime-gpu, which has the CUDA provider, is not installed"
     return None
 
 
@@ -38,7 +49,10 @@ class OnnxRuntimeSession:
     def __init__(self, path: Path, options: SessionOptions) -> None:
         import onnxruntime as ort
 
-        device = options.device or "cpu"
+        device = options.device or ("cuda" if options.precision == "fp16" else "cpu")
+        reason = why_unavailable(options.precision)
+        if reason is not None or (options.precision == "fp16" and device != "cuda"):
+            raise EngineUnavailable(f"onnxruntime {options.precision}: {reason or _FP16_ON_CPU}")
         provider = _PROVIDERS.get(device)
         if provider is None or provider not in ort.get_available_providers():
             raise EngineUnavailable(
@@ -52,13 +66,14 @@ class OnnxRuntimeSession:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 3
         try:
-            self._session: Any = ort.InferenceSession(str(path), settings, providers=[provider])
+            self._session: Any = ort.InferenceSession(str(path), settings, providers=[(provider, _SETTINGS[device])])
         except Exception as error:  # onnxruntime raises its own, undocumented classes
             raise EngineError(
                 f"onnxruntime cannot load {path}: {_first_line(error)}; build the bundle again"
             ) from error
         if self._session.get_providers()[0] != provider:
             raise EngineUnavailable(f"onnxruntime dropped {provider} while loading {path}: check the CUDA installation")
+        self._device = device
         self._inputs = [_spec(node) for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
         self._handing_back = ort.RunOptions()
@@ -86,6 +101,10 @@ class OnnxRuntimeSession:
             ) from error
         return dict(zip(self._outputs, results, strict=True))
 
+    def bound(self, feeds: Mapping[str, Tensor]) -> BoundRun:
+        """The network with `feeds` put on the device once and its outputs left there: for measuring."""
+        return BoundRun(self._session, checked("onnxruntime", self._inputs, feeds), self._outputs, self._device)
+
     def close(self) -> None:
         """Free the graph and its arena; calling it twice does no harm."""
         self._session = None
@@ -97,6 +116,30 @@ class OnnxRuntimeSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class BoundRun:
+    """Runs a network again and again without a copy between computer and device.
+
+    Serving does without it: a photo's bytes are few beside the activations that it takes (docs/decisions/071).
+    """
+
+    def __init__(self, session: Any, arrays: Mapping[str, Tensor], outputs: list[str], device: str) -> None:
+        import onnxruntime as ort
+
+        self._session, self._outputs, self._binding = session, outputs, session.io_binding()
+        for name, array in arrays.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+        for name in outputs:
+            self._binding.bind_output(name, device, 0)
+
+    def run(self) -> None:
+        """Run once; the device is done when this returns."""
+        self._session.run_with_iobinding(self._binding)
+
+    def results(self) -> dict[str, Tensor]:
+        """Every output of the last run."""
+        return dict(zip(self._outputs, self._binding.copy_outputs_to_cpu(), strict=True))
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -10,7 +10,7 @@ width is 0.83 eye distances, as in the five-point template.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -36,6 +36,8 @@ class CascadeFinder:
     Raises:
         EngineUnavailable: this OpenCV has no cascades (version 5 moved them to another package).
     """
+
+    title: Final = "OpenCV's Haar cascades"
 
     def __init__(self) -> None:
         self._faces = _load("haarcascade_frontalface_alt2.xml")

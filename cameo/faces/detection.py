@@ -10,7 +10,7 @@ Details that a rewrite would lose, all as in the originals' client code (FaceAna
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ LANDMARKS_SHARE = 0.3
 
 class FaceFinder:
     """Finds faces with `detector` (`image` -> `boxes`, `scores`, `count`) and `landmarks` (`image` -> `prediction`)."""
+
+    title: Final = "the detector of DCT-Net"
 
     def __init__(self, detector: Session, landmarks: Session) -> None:
         self._detector = detector

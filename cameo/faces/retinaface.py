@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import cv2
 import numpy as np
@@ -52,6 +53,8 @@ class Detections:
 
 class RetinaFaceFinder:
     """Finds faces with a session of `retinaface-r50` (`image` -> `loc`, `conf`, `landms`)."""
+
+    title: Final = "RetinaFace-R50"
 
     def __init__(self, network: Session, min_score: float = MIN_SCORE) -> None:
         self._network = network

@@ -50,7 +50,8 @@ class GpenOptions:
     """`aligned`: the photo is one aligned face; `alpha`: share of the restored face; `sr`: enlarge the photo.
 
     `tile`: pixels a side of the tiles in which it is enlarged, None for all at once; `face_batch`: faces of 512 px per
-    run of the generator, fewer of larger ones; `max_pixels`: larger photos and results are refused.
+    run of the generator, fewer of larger ones; `max_faces`: only so many are restored, those of the best score;
+    `max_pixels`: larger photos and results are refused.
     """
 
     aligned: bool = False
@@ -58,14 +59,17 @@ class GpenOptions:
     sr: bool = False
     tile: int | None = 256
     face_batch: int = 4
+    max_faces: int | None = None
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         for name in ("aligned", "sr"):
             if not isinstance(getattr(self, name), bool):
                 raise CameoError(f"Option {name} of gpen is {getattr(self, name)!r}, expected True or False.")
-        for name in ("face_batch", "max_pixels"):
+        for name in ("face_batch", "max_faces", "max_pixels"):
             value = getattr(self, name)
+            if name == "max_faces" and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise CameoError(f"Option {name} of gpen is {value!r}, expected a whole number of at least 1.")
         if not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= 1:
@@ -135,14 +139,16 @@ class GpenFlow:
         if base is not pixels:
             pixels = _resize(pixels, (base.shape[1], base.shape[0]))
         found = [face for face in self.find_faces(pixels) if face.score >= MIN_SCORE]
-        aligned = [(face, to_crop) for face in found if (to_crop := self._align(face)) is not None]
+        chosen = sorted(found, key=lambda face: -face.score)[: self.options.max_faces]  # most finders sort them already
+        aligned = [(face, to_crop) for face in chosen if (to_crop := self._align(face)) is not None]
         paster = FacePaster(base)
         batch = max(1, self.options.face_batch * BATCH_SIZE**2 // max(self._size, BATCH_SIZE) ** 2)
         for start in range(0, len(aligned), batch):
             self._restore(pixels, aligned[start : start + batch], paster)
             if progress is not None:
                 progress(min(start + batch, len(aligned)), len(aligned))
-        return Restored(paster.image, tuple(face for face, _ in aligned), _note(len(found), len(aligned)))
+        note = _note(len(found), len(chosen), len(aligned))
+        return Restored(paster.image, tuple(face for face, _ in aligned), note)
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""
@@ -209,12 +215,13 @@ def _mix(restored: Image, original: Image, alpha: float) -> Image:
     return np.asarray(cv2.addWeighted(restored, alpha, original, 1 - alpha, 0), np.uint8)
 
 
-def _note(found: int, restored: int) -> str:
+def _note(found: int, chosen: int, restored: int) -> str:
     if found == 0:
         return "No face was found, so none was restored."
-    if restored < found:
-        return f"{found - restored} of {found} faces stayed as they are: their five points tell no place."
-    return ""
+    notes = [f"Of {found} faces only the {chosen} of the best score were to be restored."] if chosen < found else []
+    if restored < chosen:
+        notes.append(f"{chosen - restored} of {chosen} faces stayed as they are: their five points tell no place.")
+    return " ".join(notes)
 
 
 _NO_ENLARGER = (

@@ -109,10 +109,10 @@ class RestoredLevels(nn.Module):
         super().__init__()
         self.form, self.normalised = form, normalised
 
-    def forward(self, levels: Tensor) -> Tensor:
+    def forward(self, levels: Tensor, *noise: Tensor) -> Tensor:
         if self.normalised:
-            return (self.form(levels / 127.5 - 1) * 127.5 + 127.5).clamp(0, 255)
-        return (self.form(levels / 255) * 255).clamp(0, 255)
+            return (self.form(levels / 127.5 - 1, *noise) * 127.5 + 127.5).clamp(0, 255)
+        return (self.form(levels / 255, *noise) * 255).clamp(0, 255)
 
 
 class _EncoderStage(nn.Module):

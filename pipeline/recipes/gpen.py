@@ -1,23 +1,42 @@
 """GPEN: a generator for each size of face, and the face finder, face parser and enlarger of its photo flow."""
 
 from engines import InputRange
+from exporters.gpen import size_of
 from pipeline.recipe import STANDARD_PASSES, Model, Recipe
+from validate.inputs import Sizes
 from validate.measurement import Gate
 
 _ENGINES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+
+_PRECISIONS = ("fp32", "bf16", "fp16")
+_ON_REQUEST = ("int8",)  # takes minutes, shows, and is not faster everywhere: the build measures (docs/decisions/058)
 
 # The original is in FP32: an FP32 engine may differ by one level where rounding lands on the other side of an integer.
 _EXACT = (
     Gate("max_difference", 1, precision="fp32"),
     Gate("changed_share", 0.1, precision="fp32"),
     Gate("psnr", 45, precision="bf16"),
+    Gate("psnr", 45, precision="fp16"),
+    Gate("psnr", 36, precision="int8"),
+    Gate("ssim", 0.97, precision="int8"),
 )
 
 
-def _generator(size: int) -> Recipe:
+# The whole flow: rounding may add up once more, and the points of a face stay where the original's are, within what
+# a pupil measures (5 % of the eyes' distance; docs/decisions/080).
+_SAME_RESULT = (
+    Gate("max_difference", 2, precision="fp32"),
+    *(Gate("psnr", 45, precision=precision) for precision in _PRECISIONS),
+    Gate("psnr", 36, precision="int8"),
+)
+_SAME_FACES = (Gate("faces_lost", 0), Gate("landmark_shift_share", 5))
+
+
+def _generator(network: str) -> Recipe:
+    size = size_of(network)
     shape = (size, size, 3)
     return Recipe(
-        f"gpen-bfr-{size}",
+        network,
         STANDARD_PASSES,
         _ENGINES,
         ranges=(
@@ -25,11 +44,13 @@ def _generator(size: int) -> Recipe:
             InputRange("up-to-4-faces", (1, *shape), (4, *shape), (4, *shape)),
         ),
         gates=_EXACT,
+        precisions=_PRECISIONS,
+        on_request=_ON_REQUEST,
     )
 
 
-# The finder's numbers decide where faces are cut out, and the parser's logits which pixels belong to one: both stay
-# exact, and run where every engine does.
+# The finder's numbers decide where faces are cut out, so they stay exact. The parser's logits decide which pixels
+# belong to a face; its bf16 form, held by the gates of the flow, is several times faster (docs/decisions/072).
 _FINDER = Recipe(
     "retinaface-r50",
     STANDARD_PASSES,
@@ -38,30 +59,51 @@ _FINDER = Recipe(
     gates=(Gate("max_difference/loc", 1e-3), Gate("max_difference/conf", 1e-4), Gate("max_difference/landms", 1e-3)),
     precisions=("fp32",),
     optional=True,
+    sizes=Sizes(((160, 192), (250, 333), (480, 640)), (480, 640)),
 )
 _PARSER = Recipe(
     "parsenet",
     STANDARD_PASSES,
     ("onnxruntime", "openvino"),
     ranges=(),
-    gates=(Gate("max_difference/mask", 1e-2),),
-    precisions=("fp32",),
+    gates=(Gate("max_difference/mask", 1e-2, precision="fp32"),),
     optional=True,
 )
+# 162 GMAC for a tile of the flow's size, so the usual megapixel would take the original half a minute a run.
 _ENLARGER = Recipe(
-    "realesrnet-x2", STANDARD_PASSES, ("onnxruntime", "openvino"), ranges=(), gates=_EXACT, optional=True
+    "realesrnet-x2",
+    STANDARD_PASSES,
+    ("onnxruntime", "openvino"),
+    ranges=(),
+    gates=_EXACT,
+    optional=True,
+    sizes=Sizes(((96, 128), (256, 256)), (128, 128)),
 )
 
 MODELS = tuple(
     Model(
         f"gpen-bfr-{size}",
         flow="gpen",
-        recipes=(_generator(size), _FINDER, _PARSER, _ENLARGER),
+        recipes=(_generator(f"gpen-bfr-{size}"), _FINDER, _PARSER, _ENLARGER),
         stand_ins={
             "retinaface-r50": "OpenCV's bundled face cascades find the faces instead",
             "parsenet": "a soft rectangle stands in for the shape of the face",
             "realesrnet-x2": "photos cannot be enlarged (--sr)",
         },
+        flow_gates=(*_SAME_RESULT, *_SAME_FACES),
+        flow_options={"max_faces": 6},  # each takes the original four to twenty seconds
     )
     for size in (256, 512, 1024, 2048)
+)
+
+# One aligned face in, one out. The checkpoints that enlarge take noise as more inputs, for which engines built ahead
+# of time have no ranges.
+_FACE_TASKS = ("gpen-colorization-1024", "gpen-inpainting-1024", "gpen-seg2face-512")
+_SR = ("gpen-sr-128-256", "gpen-sr-256-512", "gpen-sr-512-1024", "gpen-sr-256-1024")
+MODELS += tuple(
+    Model(recipe.network, flow="gpen-face", recipes=(recipe,), flow_gates=_SAME_RESULT)
+    for recipe in (
+        *map(_generator, _FACE_TASKS),
+        *(Recipe(network, STANDARD_PASSES, ("onnxruntime", "openvino"), (), _EXACT) for network in _SR),
+    )
 )

@@ -1,6 +1,8 @@
 """Sessions of every engine that runs here: the same refusals, the caller's arrays, and memory that stays in bounds."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ HERE = [
     for name in engine_names()
     if engine(name).why_not_buildable() is None and backend(name).why_unavailable() is None
 ]
-RUNS = [(name, precision) for name in HERE for precision in engine(name).PRECISIONS]
+RUNS = [(name, precision) for name in HERE for precision in engine(name).PRECISIONS["fp32"]]
 PHOTO = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
 
 
@@ -118,8 +120,21 @@ def test_precision_of_openvino_is_what_was_asked_for(built: dict[str, Path]) -> 
     assert share["fp32"] < 0.001 < share["bf16"]
 
 
+def test_fp16_graphs_run_on_cuda_only(built: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("cameo.backends.onnxruntime")
+    monkeypatch.setattr(module, "why_no_gpu", lambda: "no GPU in this test")
+    assert re.search("CPUs compute FP16 graphs in FP32 .*: no GPU in this test", module.why_unavailable("fp16"))
+    assert module.why_unavailable("fp32") is None
+    with pytest.raises(EngineUnavailable, match="onnxruntime fp16: CPUs compute FP16 graphs in FP32"):
+        backend("onnxruntime").open_session(built["onnxruntime"], SessionOptions("fp16"))
+    monkeypatch.setattr(module, "why_no_gpu", lambda: None)
+    assert "onnxruntime-gpu" in module.why_unavailable("fp16")
+    with pytest.raises(EngineUnavailable, match="onnxruntime fp16"):
+        backend("onnxruntime").open_session(built["onnxruntime"], SessionOptions("fp16", device="cpu"))
+
+
 def test_openvino_knows_its_precisions() -> None:
-    assert backend("openvino").why_unavailable("int4") == "it runs a graph as fp32 or bf16, not as 'int4'"
+    assert backend("openvino").why_unavailable("int4") == "it runs a graph as fp32, bf16, int8, not as 'int4'"
 
 
 _GROWTH = """

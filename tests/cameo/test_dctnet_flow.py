@@ -218,7 +218,8 @@ def test_complete_bundle_opens_without_notes(tmp_path):
     flow = open_flow(all_sessions(), {"alpha": tmp_path / "alpha.png"}, {"size": None, "head_batch": 2})
     assert flow.notes == []
     assert flow.options == DctNetOptions(size=None, head_batch=2)
-    assert flow.describe() == "DCT-Net cartoon at the photo's size, long side at most 3000 px, faces by FaceFinder"
+    cartoon, finder = "DCT-Net cartoon at the photo's size", "faces by the detector of DCT-Net"
+    assert flow.describe() == f"{cartoon}, long side at most 3000 px, {finder}"
 
 
 def test_alpha_may_be_a_colour_image():

@@ -1,6 +1,7 @@
 """Will it fit: planned figures where the builder gave them, marked estimates elsewhere, and the GPU table."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,23 @@ def test_a_network_of_one_size_takes_crops(bundle: Bundle) -> None:
 
 def test_the_text(bundle: Bundle) -> None:
     text = plan_text(bundle, "RTX 3060", 0, 1024, 1)
-    assert re.search(r"background +tensorrt-rtx +1024 +10 MiB +400 MiB +yes +4", text)
-    assert re.search(r"head +tensorrt-rtx +heads +10 MiB +~30 MiB +yes +8", text)
-    assert "all networks on tensorrt-rtx: ~820 MiB of 12288 MiB (fits)" in text
+    assert re.search(r"background +tensorrt-rtx fp32 +1024 +10 MiB +400 MiB +yes +4", text)
+    assert re.search(r"head +tensorrt-rtx fp32 +heads +10 MiB +~30 MiB +yes +8", text)
+    assert "all networks on tensorrt-rtx fp32: ~820 MiB of 12288 MiB (fits)" in text
     assert "onnxruntime: in the computer's own memory" in text
     assert "on the CPU only: landmarks" in text
+
+
+def test_precisions_are_planned_apart(tmp_path: Path) -> None:
+    both = network("background", profile("1024", 1, 1024, 400))
+    lean = Profile("1024", (1, 64, 64, 3), (1, 1024, 1024, 3), (1, 1024, 1024, 3), "sm_86", 5 * MIB, 200 * MIB)
+    half = EngineEntry("tensorrt-rtx", "fp16", FILE, ("sm_86",), (lean,))
+    only_fp32 = network("head", profile("heads", 8, 288, 240, least=288))
+    bundle = bundle_of(tmp_path, replace(both, engines=(*both.engines, half)), only_fp32)
+    text = plan_text(bundle, "rtx3060", 0, 1024, 1)
+    assert re.search(r"background +tensorrt-rtx fp16 +1024 +5 MiB +200 MiB +yes", text)
+    assert f"all networks on tensorrt-rtx fp32: ~{CONTEXT_MIB + 20 + 400} MiB" in text
+    assert f"all networks on tensorrt-rtx fp16: ~{CONTEXT_MIB + 15 + 200} MiB" in text
 
 
 def test_memory_alone_is_enough(bundle: Bundle) -> None:

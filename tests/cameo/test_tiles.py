@@ -38,16 +38,22 @@ def test_tiles_cover_the_photo_and_overlap(length, tile):
     assert tiles[-1].stop == length
     for one, following in pairwise(tiles):
         assert one.stop - following.start >= OVERLAP
-    assert all(0 < part.stop - part.start <= tile and part.start % 4 == 0 for part in tiles)
+    assert {part.stop - part.start for part in tiles} == {min(tile, length)}
+    folds = [fold for fold in (2, 4) if length % fold == 0]
+    assert all(part.start % fold == 0 for part in tiles for fold in folds), "x2 and x1 fold pixels into channels"
     starts = [part.start for part in tiles]
     assert starts == sorted(set(starts))
 
 
-def test_no_network_run_is_larger_than_a_tile():
-    network = repeating(2)
-    Enlarger(network, 2, 128)(fill.smooth_u8("tiles/photo", 300, 421))
-    assert len(network.shapes) == 4 * 6
-    assert max(max(shape[1:3]) for shape in network.shapes) == 128
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((301, 423), (128, 128)), ((64, 301), (64, 128)), ((100, 60), (100, 60))]
+)
+def test_every_run_of_the_network_on_a_photo_has_one_shape_of_at_most_a_tile(scale, shape, expected):
+    """OpenVINO compiles for every new shape."""
+    network = repeating(scale)
+    Enlarger(network, scale, 128)(fill.smooth_u8("tiles/photo", *shape))
+    assert {run[1:3] for run in network.shapes} == {expected}
 
 
 @pytest.mark.parametrize("overlap", [64, 80])

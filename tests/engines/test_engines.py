@@ -45,7 +45,7 @@ def test_builders_are_stages(name: str) -> None:
     assert stage == engine(name).builder(OPTIONS)
     assert hash(stage) == hash(engine(name).builder(OPTIONS))
     assert stage.name == f"build-{name}"
-    assert engine(name).PRECISIONS[0] == "fp32"
+    assert engine(name).PRECISIONS["fp32"][0] == "fp32"
 
 
 @pytest.mark.parametrize("name", HERE)

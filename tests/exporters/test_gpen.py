@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.gpen import NETWORKS, exporter, is_normalised, load_generator, size_of
+from exporters.gpen import NETWORKS, exporter, is_normalised, load_generator, noise_inputs, size_of, sizes_of
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
@@ -217,6 +217,8 @@ def test_facegan_of_the_original(shared_models: Path, tmp_path: Path) -> None:
 
 def test_names_tell_size_and_range() -> None:
     assert {size_of(network) for network in NETWORKS} == {256, 512, 1024, 2048}
+    assert sizes_of("gpen-bfr-512") == sizes_of("gpen-seg2face-512") == (512, 512)
+    assert sizes_of("gpen-sr-128-256") == (128, 256)
     assert [network for network in NETWORKS if not is_normalised(network)] == ["gpen-seg2face-512"]
 
 
@@ -224,6 +226,30 @@ def test_another_size_is_refused_and_both_are_named(checkpoint: Path, tmp_path: 
     with pytest.raises(CheckpointError, match="looks like a GPEN generator of size 256 .* expected size 512"):
         exporter("gpen-bfr-512").run(checkpoint, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_generator_that_enlarges_takes_its_noise_as_inputs(tmp_path: Path) -> None:
+    import onnx
+
+    network = generator(size=256, narrow=0.0625, channel_multiplier=1, style_dim=64, in_size=128)
+    weights = save_checkpoint(network, tmp_path / "sr.pth")
+    exporter("gpen-sr-128-256").run(weights, tmp_path / "model.onnx")
+    shapes = noise_inputs(network.architecture)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert [value.name for value in graph.input] == ["image", *shapes] == ["image", "noise_0", "noise_1"]
+    images = fill.image_u8("sr", 2 * 128, 128).reshape(2, 128, 128, 3)
+    noise = {name: fill.normal(f"sr/{name}", (2, *shape)) for name, shape in shapes.items()}
+    with torch.inference_mode():
+        x = torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1
+        y = network(x, [torch.tensor(values) for values in noise.values()]) * 127.5 + 127.5
+    expected = y.clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    (result,) = run(onnx.load(tmp_path / "model.onnx"), {"image": images, **noise})
+    assert result.shape == (2, 256, 256, 3)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    (other,) = run(onnx.load(tmp_path / "model.onnx"), {"image": images, **noise, "noise_0": -noise["noise_0"]})
+    assert (other != result).mean() > 0.01, "the noise matters"
+    with pytest.raises(CheckpointError, match="sizes 128 in, 256 out .* expected sizes 256 in, 512 out"):
+        load_generator(weights, "gpen-sr-256-512")
 
 
 def test_two_sizes_are_refused(tmp_path: Path) -> None:

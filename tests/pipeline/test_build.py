@@ -4,16 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cameo
 from cameo.bundle import Bundle
-from cameo.errors import BundleError, CheckpointError, EngineUnavailable, OutputError
+from cameo.errors import BundleError, CheckpointError, EngineError, EngineUnavailable, OutputError, PhotoError
 from engines import engine
 from pipeline.build import BuildOptions, build
+from pipeline.calibration import DEMO
 from pipeline.recipe import model
 from tests.support import fill, frozen_graphs
 
@@ -49,11 +52,63 @@ def test_a_second_build_does_nothing(weights: Path, built: Path) -> None:
 
 def test_the_bundle_holds_what_it_lists(built: Path) -> None:
     bundle = Bundle(built)
-    listed = {file.path for n in bundle.networks.values() for file in (n.onnx, *(e.file for e in n.engines))}
+    listed = {file.path for network in bundle.networks.values() for file in network.files}
     listed |= {file.path for file in bundle.manifest.assets.values()}
     present = {str(p.relative_to(built)) for p in built.rglob("*") if p.is_file()}
     assert present == listed | {"bundle.json"}
     assert set(bundle.networks) == {"dctnet-background", "dctnet-head"}
+    assert "networks/dctnet-head.fp16.precision.json" in listed
+
+
+def test_precisions_come_from_graphs_of_their_own(built: Path) -> None:
+    network = Bundle(built).network("dctnet-head")
+    files = {(entry.engine, entry.precision): entry.file for entry in network.engines}
+    assert set(files) == {("onnxruntime", "fp32"), ("onnxruntime", "fp16")}
+    assert files["onnxruntime", "fp32"].sha256 == network.onnx.sha256
+    assert files["onnxruntime", "fp16"].sha256 == network.converted["fp16"].onnx.sha256 != network.onnx.sha256
+    record = json.loads((built / network.converted["fp16"].record.path).read_text())
+    assert record["photos"]["used"] == sorted(path.name for path in DEMO.glob("*.jpg"))
+    assert record["gate"]["limit"] == 50
+
+
+def test_only_the_precisions_asked_for(weights: Path, tmp_path: Path) -> None:
+    options = BuildOptions(engines=("onnxruntime",), precisions=("fp32",))
+    build(model("dctnet"), weights, tmp_path / "out", options, print)
+    network = Bundle(tmp_path / "out").network("dctnet-head")
+    assert [(entry.precision, dict(network.converted)) for entry in network.engines] == [("fp32", {})]
+    with pytest.raises(EngineError, match="dctnet is not built in 'fp8': choose from fp32, bf16, fp16"):
+        build(model("dctnet"), weights, tmp_path / "out", BuildOptions(precisions=("fp8",)), print)
+    options = BuildOptions(engines=("openvino",), precisions=("fp16",))
+    with pytest.raises(EngineUnavailable, match="no engine in fp16 among openvino: leave out"):
+        build(model("dctnet"), weights, tmp_path / "out", options, print)
+
+
+def test_other_calibration_photos_convert_anew(weights: Path, built: Path, tmp_path: Path) -> None:
+    Image.fromarray(fill.smooth_u8("photo", 90, 70)).save(tmp_path / "own.png")
+    out = shutil.copytree(built.parent, tmp_path / "build") / built.name
+    lines: list[str] = []
+    assert build(model("dctnet"), weights, out, replace(OPTIONS, calibration=tmp_path), lines.append)
+    assert sum(line.startswith("built to-fp16") for line in lines) == 2
+    record = json.loads((out / "networks/dctnet-head.fp16.precision.json").read_text())
+    assert record["photos"]["used"] == ["own.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PhotoError, match="empty holds no photos .*name another --calibration"):
+        build(model("dctnet"), weights, out, replace(OPTIONS, calibration=tmp_path / "empty"), print)
+
+
+def test_a_lost_record_is_made_again(weights: Path, built: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(built.parent, tmp_path / "build") / built.name
+    next((out.parent / ".store").glob("to-fp16-*/precision.json")).unlink()
+    lines: list[str] = []
+    build(model("dctnet"), weights, out, OPTIONS, lines.append)
+    assert [line.split(" in ")[0] for line in lines if line.startswith("built")] == ["built to-fp16"]
+
+
+def test_fp16_does_not_run_on_the_cpu(built: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="CPUs compute FP16 graphs in FP32"):
+        cameo.load(built, precision="fp16")
+    with pytest.raises(EngineUnavailable, match="onnxruntime fp16: it runs on cuda, not on cpu"):
+        cameo.load(built, precision="fp16", device="cpu")
 
 
 def test_a_bundle_runs(built: Path) -> None:
@@ -163,8 +218,6 @@ def run_cameo(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_bad_photo_does_not_stop_the_others(built: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     for name in ("a.png", "c.png"):
         Image.new("RGB", (32, 24), "teal").save(tmp_path / name)
     (tmp_path / "b.png").write_text("not a picture")
@@ -176,8 +229,6 @@ def test_a_bad_photo_does_not_stop_the_others(built: Path, tmp_path: Path) -> No
 
 
 def test_a_photo_is_never_overwritten(built: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     photo = tmp_path / "a.png"
     Image.new("RGB", (32, 24), "teal").save(photo)
     before = photo.read_bytes()

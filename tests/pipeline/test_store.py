@@ -13,7 +13,9 @@ import pytest
 
 from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, OutputError, StageError
+from optimize.precision.progress import progress
 from pipeline import fingerprint
+from pipeline.child import run_in_child
 from pipeline.store import Store
 
 
@@ -42,6 +44,21 @@ class Shout:
             raise ZeroDivisionError("a bug")
         out.write_text(source.read_text().upper() + self.ending)
         return {"letters": len(source.read_text())}
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """A stage that tells its progress and writes a record beside its output."""
+
+    name: ClassVar[str] = "annotate-text"
+    output: ClassVar[str] = "text.txt"
+    tools: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, source: Path, out: Path) -> dict[str, Any]:
+        for letter in progress(list("ab"), "reading letter"):
+            out.write_text(letter)
+        out.with_name("record.json").write_text("{}")
+        return {}
 
 
 @pytest.fixture
@@ -96,6 +113,21 @@ def test_a_changed_output_is_built_again(store: Store, source: Artifact) -> None
     again = store.run(Shout(), source)
     assert again.built
     assert again.artifact.path.read_text() == "HELLO!"
+
+
+def test_a_record_beside_the_output_is_part_of_the_result(store: Store, source: Artifact) -> None:
+    first = store.run(Annotate(), source)
+    assert not store.run(Annotate(), source).built
+    first.artifact.path.with_name("record.json").write_text("changed")
+    assert store.run(Annotate(), source).built
+    assert first.artifact.path.with_name("record.json").read_text() == "{}"
+
+
+def test_progress_reaches_the_parent(source: Artifact, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    run_in_child(Annotate(), source.path, tmp_path / "out.txt", tmp_path / "log.txt", lambda *told: seen.append(told))
+    assert seen == [("reading letter", 0, 2), ("reading letter", 1, 2)]
+    assert "reading letter 2 of 2" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_stage_that_refuses_leaves_only_its_log(store: Store, source: Artifact) -> None:

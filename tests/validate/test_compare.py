@@ -13,13 +13,14 @@ from cameo.errors import CameoError, CheckpointError, GateError, PhotoError
 from exporters.dctnet import exporter
 from tests.support.frozen_graphs import write_small
 from tests.validate.bundles import halve, narrow_range, swap_channels, write_bundle
-from validate import network as compared_network
-from validate.compare import ValidationOptions, raise_if_failed, run_validation
+from validate import contenders
+from validate.compare import ValidationOptions, raise_if_failed, readable, run_validation
+from validate.inputs import Sizes
 from validate.latency import Rounds
 from validate.measurement import Gate, find
 from validate.results import EngineResult, Report
 
-_OPTIONS = ValidationOptions(((32, 32), (24, 40)), (32, 48), Rounds(least=3, most=3), timeout_s=120)
+_OPTIONS = ValidationOptions(((32, 32), (24, 40)), (32, 48), Rounds(least=3, most=3), timeout_s=120, flow=False)
 _EXACT = (Gate("max_difference", 1), Gate("changed_share", 0.1), Gate("psnr", 45, network="dctnet-head"))
 
 
@@ -49,7 +50,7 @@ def report(weights: Path, photo: Path, tmp_path_factory: pytest.TempPathFactory)
     }
     bundle = write_bundle(folder / "head", "dctnet-head", engines, _planned)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compared_network, "backend", _no_planned_engine(compared_network.backend))
+        patch.setattr(contenders, "backend", _no_planned_engine(contenders.backend))
         return run_validation(bundle, {"dctnet-head": weights}, [photo], _EXACT, _OPTIONS)
 
 
@@ -63,7 +64,7 @@ def _planned(entry: EngineEntry) -> EngineEntry:
 
 def _no_planned_engine(backend):
     class GpuOnly:
-        def why_unavailable(self) -> str:
+        def why_unavailable(self, precision: str) -> str:
             return "there is no GPU"
 
     return lambda engine: GpuOnly() if engine == "gpu-only" else backend(engine)
@@ -149,6 +150,24 @@ def test_requests_that_cannot_be_met_are_refused_before_anything_starts(tmp_path
         run_validation(bundle, {}, [photo], (), _OPTIONS)
     with pytest.raises(CameoError, match="a gate names the metric 'accuracy', which is none of"):
         run_validation(bundle, {"dctnet-head": photo}, [photo], [Gate("accuracy", 1)], _OPTIONS)
+
+
+def test_photos_that_cannot_be_read_are_left_out_and_named_unless_all_are(tmp_path: Path, photo: Path) -> None:
+    torn, text = tmp_path / "torn.png", tmp_path / "notes.jpg"
+    torn.write_bytes(photo.read_bytes()[:500])
+    text.write_text("no photo")
+    found, skipped = readable([torn, photo, text])
+    assert list(found) == [str(photo)]
+    assert [one.name for one in skipped] == ["torn.png", "notes.jpg"]
+    with pytest.raises(PhotoError, match=r"none of 2 photo\(s\) can be read: .*torn\.png.*notes\.jpg"):
+        readable([torn, text])
+
+
+def test_a_network_may_have_sizes_of_its_own() -> None:
+    own = Sizes(((8, 8),), (8, 12))
+    options = replace(_OPTIONS, by_network={"realesrnet-x2": own})
+    assert options.sizes_of("realesrnet-x2") == own
+    assert options.sizes_of("dctnet-head") == Sizes(((32, 32), (24, 40)), (32, 48))
 
 
 def test_weights_of_something_else_are_told(tmp_path: Path, photo: Path) -> None:

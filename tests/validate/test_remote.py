@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ originals.open_original = open_original
 sys.exit(worker.main(sys.argv[1]))
 """
     spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps({"weights": "x.pb", "network": "chatty"}))
+    spec.write_text(json.dumps(asdict(Spec("chatty/original", "chatty", weights="x.pb"))))
     request = json.dumps({"feeds": str(feeds), "out": ""})
     done = subprocess.run([sys.executable, "-c", code, spec], input=request, capture_output=True, text=True, check=True)
     ready, answer = map(json.loads, done.stdout.splitlines())

@@ -14,15 +14,19 @@ import pytest
 from cameo.errors import OutputError
 from validate.measurement import Gate, Measurement, hold
 from validate.page import render
-from validate.pictures import FlowPicture, compare_pictures, full_scale, heatmap, shrink
+from validate.pictures import FlowPicture, compare_pictures, face_pair, full_scale, heatmap, shrink
 from validate.report import write
 from validate.results import (
     EngineResult,
+    FaceResult,
+    FlowEngineResult,
+    FlowResult,
     NetworkResult,
     PhotoRecord,
     PlannedMemory,
     Report,
     SizeFidelity,
+    SkippedPhoto,
     Subject,
     json_schema,
 )
@@ -76,6 +80,39 @@ def _report(psnr: float = math.inf) -> Report:
     )
 
 
+def _with_flow() -> Report:
+    """The same report with a flow: one face that moved, one that the finder lost."""
+    name = "flow/openvino-bf16"
+    values = {"psnr": ("dB", True, 52.5), "psnr/face": ("dB", True, 44.5), "landmark_shift": ("px", False, 0.73)}
+    values |= {"landmark_shift_share": ("%", False, 1.6), "faces_lost": ("faces", False, 1.0)}
+    measured = [Measurement(name, metric, value, unit, higher) for metric, (unit, higher, value) in values.items()]
+    timing = (Measurement(name, "latency_p50", 300.0, "ms", False), Measurement(name, "peak_rss", 500.0, "MiB", False))
+    faces = (
+        FaceResult("a.jpg", 45.6, {"psnr": 44.5}, 0.73, 1.6),
+        FaceResult("a.jpg", 45.6, {"psnr": math.inf}, math.inf, math.inf),
+    )
+    flow = FlowResult(
+        "Test's <finder>",
+        (480, 640),
+        {"max_faces": 6},
+        Subject("flow/original", timing, (900.0,)),
+        (
+            FlowEngineResult("openvino", "bf16", Subject(name, (*measured, *timing), (300.0,)), faces),
+            FlowEngineResult("tensorrt", "fp32", Subject("flow/tensorrt-fp32", why_not_run="no GPU")),
+        ),
+    )
+    grey = np.full((24, 24, 3), 90, np.uint8)
+    pairs = (
+        face_pair(name, "photos/a.jpg", grey, grey, 44.5, 1.6),
+        face_pair(name, "photos/a.jpg", grey, grey, math.inf, math.inf),
+        face_pair(name, "photos/a.jpg", grey, grey, 50, math.nan),
+    )
+    picture = compare_pictures(name, "photos/a.jpg", grey, grey + np.uint8(1))
+    report = _report()
+    skipped = (SkippedPhoto("torn & broken.jpg", "it ends <early>"),)
+    return replace(report, flow=flow, faces=pairs, pictures=(*report.pictures, picture), skipped_photos=skipped)
+
+
 class _Page(HTMLParser):
     """Checks that tags nest, and keeps every tag with its attributes and all text."""
 
@@ -110,6 +147,8 @@ def test_json_comes_back_the_same_even_with_infinite_values() -> None:
     report = _report(math.inf)
     assert '"Infinity"' in report.to_json()
     assert Report.from_json(report.to_json()) == replace(report, pictures=())
+    whole = _with_flow()
+    assert Report.from_json(whole.to_json()) == replace(whole, pictures=(), faces=())
     unknown = Report.from_json(_report(math.nan).to_json()).networks[0].engines[0].by_size[0]
     assert math.isnan(unknown.worst["psnr"])
 
@@ -120,7 +159,8 @@ def test_the_published_schema_is_that_of_the_classes() -> None:
 
 def test_the_json_has_what_the_schema_requires_and_nothing_more() -> None:
     schema = json.loads(json_schema())
-    _conforms(json.loads(_report().to_json()), schema, schema["$defs"])
+    for report in (_report(), _with_flow()):
+        _conforms(json.loads(report.to_json()), schema, schema["$defs"])
     with pytest.raises(AssertionError, match="expected number"):
         _conforms({**json.loads(_report().to_json()), "version": "1"}, schema, schema["$defs"])
 
@@ -129,6 +169,8 @@ def _conforms(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -
     """Hold `value` against the part of JSON schema that pydantic uses here."""
     if "$ref" in schema:
         return _conforms(value, definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if {"type": "null"} in schema.get("anyOf", ()):
+        return None if value is None else _conforms(value, schema["anyOf"][0], definitions)
     if "anyOf" in schema:
         assert isinstance(value, int | float) or value in schema["anyOf"][1]["enum"]
         return None
@@ -173,6 +215,36 @@ def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
     broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
     assert "failed" in _Page(render(broken)).words
     assert "0 of 1" in _Page(render(broken)).words
+
+
+def test_the_page_shows_the_flow_its_faces_and_what_was_skipped() -> None:
+    page = _Page(render(_with_flow()))
+    for said in (
+        "The whole flow against the original",
+        "Test's <finder> found the points again in both",
+        "With max_faces 6.",
+        "0.73 px",
+        "1.6 %",
+        "1 face",
+        "1 round on the first photo, 640×480",
+        "a.jpg: 44.5 dB, its points moved by 1.6 % of the eyes' distance",
+        "a.jpg: ∞, its points are lost",
+        "its points are not found in the original's result",
+        "1 photo skipped, not to be read",
+        "torn & broken.jpg: it ends <early>",
+    ):
+        assert said in page.words, said
+    assert len([attrs for tag, attrs in page.tags if tag == "div" and attrs.get("class") == "twins"]) == 3
+    before = len([tag for tag, _ in _Page(render(_report())).tags if tag == "img"])
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == before + 3 + 1 + 2 * 3  # a trio, its scale, the pairs
+
+
+def test_a_flow_without_faces_says_so() -> None:
+    report = _with_flow()
+    assert report.flow is not None
+    engines = tuple(replace(engine, faces=()) for engine in report.flow.engines)
+    words = _Page(render(replace(report, flow=replace(report.flow, engines=engines), faces=()))).words
+    assert "The flow worked on no face in these photos." in words
 
 
 def _low_psnr() -> Measurement:
@@ -230,6 +302,21 @@ def test_heatmap_of_many_changed_pixels_is_as_large_as_they_are() -> None:
     other[::2, :5] += 1
     drawn = cv2.imdecode(np.frombuffer(heatmap(grey, other, 2), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal((drawn != drawn[-1, -1]).any(axis=2), (other != grey).any(axis=2))
+
+
+def test_a_shrunk_heatmap_keeps_the_largest_difference_of_every_square() -> None:
+    import cv2
+
+    grey = np.full((30, 40, 3), 90, np.uint8)
+    other = grey.copy()
+    other[::3, ::3] += 9  # one of nine pixels: not sparse
+    picture = compare_pictures("a/b", "photo.jpg", grey, other, long_side=14)
+    drawn = cv2.imdecode(np.frombuffer(picture.difference, np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape == (10, 14, 3)
+    assert picture.full_scale == 16
+    assert (drawn == drawn[0, 0]).all()
+    nothing = compare_pictures("a/b", "photo.jpg", grey, grey, long_side=14).difference
+    assert (drawn[0, 0] != cv2.imdecode(np.frombuffer(nothing, np.uint8), cv2.IMREAD_COLOR)[0, 0]).any()
 
 
 def test_shrink_only_shrinks() -> None:

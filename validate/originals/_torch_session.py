@@ -13,11 +13,14 @@ from cameo.session import Tensor
 if TYPE_CHECKING:
     import torch
 
-    Run = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
+    Run = Callable[..., Mapping[str, torch.Tensor]]
 
 
 class TorchSession:
-    """Runs `run` on `image` as float32 `(N, 3, H, W)` RGB in 0..255, eagerly and without autograd."""
+    """Runs `run` on `image` as float32 `(N, 3, H, W)` RGB in 0..255, eagerly and without autograd.
+
+    What else is fed follows it as tensors, in its order.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -28,7 +31,8 @@ class TorchSession:
 
         with torch.no_grad():
             image = torch.from_numpy(np.ascontiguousarray(feeds["image"])).permute(0, 3, 1, 2).float()
-            return {name: output.numpy() for name, output in self._run(image).items()}
+            others = [torch.from_numpy(np.ascontiguousarray(feed)) for name, feed in feeds.items() if name != "image"]
+            return {name: output.numpy() for name, output in self._run(image, *others).items()}
 
     def close(self) -> None:
         """Nothing is held but memory."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 
+from validate.flow import NAME as FLOW
 from validate.measurement import GateResult, Measurement, find
+from validate.page.flow import flow_section
 from validate.page.markup import badge, count, figure, number, shown, table, title
 from validate.page.network import section
 from validate.page.provenance import method, not_run, provenance
@@ -28,6 +30,7 @@ def render(report: Report, flow: FlowPicture | None = None) -> str:
         _header(report),
         _gates(report),
         _flow(flow) if flow else "",
+        _flow_against_original(report),
         *(section(n, (p for p in report.pictures if p.subject.startswith(f"{n.name}/"))) for n in report.networks),
         not_run(report),
         method(),
@@ -76,12 +79,22 @@ def _gates(report: Report) -> str:
         f"<li>{escape(str(gate))} (limit {gate.limit:g}): no engine that ran here is measured by it</li>"
         for gate in report.unchecked_gates
     )
+    heading = f"{count(len(report.skipped_photos), 'photo')} skipped, not to be read"
+    skipped = "".join(f"<li>{escape(one.name)}: {escape(one.why)}</li>" for one in report.skipped_photos)
     return (
         "<section><h2>Gates</h2>"
         + (table(["", "engine", "metric", "measured", "limit"], rows) if rows else "<p>No gate was asked for.</p>")
         + (f"<h3>Not checked here</h3><ul>{unchecked}</ul>" if unchecked else "")
+        + (f"<h3>{heading}</h3><ul>{skipped}</ul>" if skipped else "")
         + "</section>"
     )
+
+
+def _flow_against_original(report: Report) -> str:
+    if report.flow is None:
+        return ""
+    pictures = (picture for picture in report.pictures if picture.subject.startswith(f"{FLOW}/"))
+    return flow_section(report.flow, pictures, report.faces)
 
 
 def _gate_row(gate: GateResult) -> list[str]:

@@ -11,6 +11,7 @@ from validate.inputs import Size
 from validate.measurement import Measurement
 from validate.metrics import metric, metric_names
 
+_PLURALS = ("levels", "faces")
 _TITLES = {
     "latency_p50": "Latency p50",
     "latency_p95": "Latency p95",
@@ -21,6 +22,9 @@ _TITLES = {
     "vram": "GPU memory",
     "planned_memory": "Planned GPU memory",
     "max_difference": "Largest difference",
+    "landmark_shift": "Largest shift of a face's points",
+    "landmark_shift_share": "The same, of the eyes' distance",
+    "faces_lost": "Faces lost",
 }
 
 
@@ -38,10 +42,11 @@ def number(value: float, unit: str) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     digits = {"ms": f"{value:,.0f}" if value >= 100 else f"{value:.1f}", "MiB": f"{value:,.0f}", "levels": f"{value:g}"}
-    digits |= {"dB": f"{value:.1f}", "×": f"{value:.2f}", "%": f"{value:.3g}"}
+    digits |= {"dB": f"{value:.1f}", "×": f"{value:.2f}", "%": f"{value:.3g}", "px": f"{value:.2f}"}
+    digits |= {"faces": f"{value:g}"}
     # Similarity is cut, not rounded: 1.000000 is for identical pictures alone.
     text = digits.get(unit) or (f"{math.floor(value * 1e6) / 1e6:.6f}" if 0.1 < value <= 1 else f"{value:.2g}")
-    return f"{text} {unit.removesuffix('s') if (value, unit) == (1, 'levels') else unit}".rstrip()
+    return f"{text} {unit.removesuffix('s') if value == 1 and unit in _PLURALS else unit}".rstrip()
 
 
 def shown(measurement: Measurement | None) -> str:

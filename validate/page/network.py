@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from validate.measurement import Measurement, find
 from validate.metrics import metric, metric_names
 from validate.page.charts import Bar, Kind, bar_chart
+from validate.page.conversion import conversion
 from validate.page.markup import data_uri, figure, number, pixels, shown, table, title
 from validate.pictures import Comparison, scale_bar
 from validate.published import published
@@ -20,10 +21,11 @@ def section(network: NetworkResult, pictures: Iterable[Comparison]) -> str:
     """Everything about one network."""
     return (
         f'<section class="network"><h2>{escape(network.name)}</h2>'
-        + "".join(_pictures(picture) for picture in pictures)
+        + "".join(map(trio, pictures))
         + _measurements(network)
         + _charts(network)
         + _by_size(network)
+        + "".join(conversion(record) for record in network.conversions.values())
         + "</section>"
     )
 
@@ -37,7 +39,8 @@ def engine_name(engine: EngineResult) -> str:
     return f"{engine.engine} {engine.precision}"
 
 
-def _pictures(picture: Comparison) -> str:
+def trio(picture: Comparison) -> str:
+    """The original's picture, an engine's, and where they differ."""
     _, _, engine = picture.subject.partition("/")
     legend = (
         f'<span class="scale">0<img src="{data_uri(scale_bar())}" alt="">{picture.full_scale} levels of 255</span>'
@@ -54,26 +57,26 @@ def _pictures(picture: Comparison) -> str:
 
 def _measurements(network: NetworkResult) -> str:
     subjects = [("original", network.original), *((engine_name(e), e.subject) for e in _ran(network))]
-    columns = _columns(subject for _, subject in subjects)
-    rows = [
-        [escape(name), *(shown(_measured(subject.measurements, column)) for column in columns)]
-        for name, subject in subjects
-    ]
     runs = len(network.original.latencies_ms)
     fidelity = ", ".join(map(pixels, network.fidelity_sizes))
     return (
         "<h3>Measurements</h3>"
-        + table(["", *map(title, columns)], rows, "figures")
+        + figures_of(subjects, lambda name: not name.startswith(_HIDDEN))
         + f"<p class='small'>Fidelity: the worst over all photos at {fidelity}. Latency: {runs} rounds at "
         f"{pixels(network.latency_size)}, batch 1, original and engines in turns, after warm-up. "
         f"Peak RSS: of each whole process, loading and all these runs included.</p>"
     )
 
 
-def _columns(subjects: Iterable[Subject]) -> list[str]:
-    """The metrics that any subject has, fidelity first."""
-    found = list(dict.fromkeys(m.metric for s in subjects for m in s.measurements if not m.metric.startswith(_HIDDEN)))
-    return sorted(found, key=lambda name: name.partition("/")[0] not in metric_names())
+def figures_of(subjects: Sequence[tuple[str, Subject]], wanted: Callable[[str], bool]) -> str:
+    """A table of named subjects and those of their metrics that are wanted, fidelity first."""
+    found = list(dict.fromkeys(m.metric for _, subject in subjects for m in subject.measurements if wanted(m.metric)))
+    columns = sorted(found, key=lambda name: name.partition("/")[0] not in metric_names())
+    rows = [
+        [escape(name), *(shown(_measured(subject.measurements, column)) for column in columns)]
+        for name, subject in subjects
+    ]
+    return table(["", *map(title, columns)], rows, "figures")
 
 
 def _measured(measurements: Sequence[Measurement], name: str) -> Measurement | None:

@@ -1,29 +1,19 @@
-"""`make bench`: every figure that the README promises, measured on this machine in one run.
-
-    python -m pipeline.bench [--out build/bench]
-
-writes bench.md (a table of target, measured value and verdict), and the full report of the comparison beside it.
-Engines and originals take turns in the comparison, so that ratios hold on a noisy machine.
-"""
+"""What is promised of DCT-Net, measured on the demo's weights."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-
-from rich.console import Console
 
 from cameo.artifact import Artifact
 from cameo.bundle import Bundle
 from cameo.errors import CameoError
+from pipeline.bench.rows import Row, Say, at_least, at_most
 from pipeline.build import BuildOptions, build
 from pipeline.recipe import model, recipe
 from pipeline.store import Store
@@ -31,46 +21,31 @@ from pipeline.validation import validate_bundle
 from validate.compare import ValidationOptions
 from validate.latency import Rounds
 from validate.measurement import find
+from validate.originals import dctnet
 from validate.results import NetworkResult, Report, Subject
+
+TITLE = "DCT-Net, the demo's weights"
+LIBRARIES = dctnet.LIBRARIES
 
 DEMO = Path("demo")
 TIMED = (720, 960)
 SIZES = ((256, 256), (360, 480), (512, 512), (604, 1000), (720, 960), (1024, 1024))
 MIXED_RUNS = 200
 
-console = Console(highlight=False, soft_wrap=True)
 
+def measure(folder: Path, say: Say) -> list[Row]:
+    """Every row of DCT-Net; the bundle and the report of its comparison with TensorFlow stay in `folder`.
 
-@dataclass(frozen=True)
-class Row:
-    """One promise: what was measured, and whether it holds (None: there is no target)."""
-
-    what: str
-    target: str
-    measured: str
-    holds: bool | None
-
-
-def main() -> int:
-    """Measure everything, write the table, and return 1 if a promise does not hold."""
-    parser = argparse.ArgumentParser(description="Measure every figure that the README promises.")
-    parser.add_argument("--out", type=Path, default=Path("build/bench"))
-    out: Path = parser.parse_args().out
-    try:
-        build(model("dctnet"), DEMO, out, BuildOptions(), console.print)
-        # Two comparisons, because peak memory is a process's: the largest size of the first would be in the second.
-        faithful = validate_bundle(out, DEMO, None, console.print, ValidationOptions(SIZES, TIMED, Rounds(3, 3, 0)))
-        rounds = Rounds(least=15, most=60, seconds=60)
-        report = validate_bundle(out, DEMO, None, console.print, ValidationOptions((TIMED,), TIMED, rounds))
-        rows = [*_fidelity(faithful), *_speed(report), *_planned(out), *_build_time(), *_import_time()]
-        rows += _steady_memory(out)
-    except CameoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    text = _table(rows, report)
-    (out / "bench.md").write_text(text)
-    console.print(text + f"\nwrote {out / 'bench.md'} and {out / 'report.html'}")
-    return 0 if all(row.holds is not False for row in rows) else 1
+    Raises:
+        CameoError: whatever building and comparing raise.
+    """
+    build(model("dctnet"), DEMO, folder, BuildOptions(), say)
+    # Two comparisons, because peak memory is a process's: the largest size of the first would be in the second.
+    faithful = validate_bundle(folder, DEMO, None, say, ValidationOptions(SIZES, TIMED, Rounds(3, 3, 0)))
+    rounds = Rounds(least=15, most=60, seconds=60)
+    report = validate_bundle(folder, DEMO, None, say, ValidationOptions((TIMED,), TIMED, rounds))
+    rows = [*_fidelity(faithful), *_speed(report), *_planned(folder), *_build_time(), *_import_time()]
+    return [*rows, *_steady_memory(folder)]
 
 
 def _subjects(report: Report) -> Iterator[tuple[str, str, NetworkResult, Subject]]:
@@ -87,10 +62,10 @@ def _fidelity(report: Report) -> Iterator[Row]:
         sizes = f"{len(network.fidelity_sizes)} sizes, 256² to 1024²"
         largest, share, psnr = (_value(subject, metric) for metric in ("max_difference", "changed_share", "psnr"))
         if precision == "fp32":
-            yield Row(f"{name}: largest difference, {sizes}", "≤ 1 level", f"{largest:.0f}", largest <= 1)
-            yield Row(f"{name}: values that differ", "≤ 0.1 %", f"{share:.4f} %", share <= 0.1)
+            yield at_most(f"{name}: largest difference, {sizes}", 1, largest, f"{largest:.0f}", "level")
+            yield at_most(f"{name}: values that differ", 0.1, share, f"{share:.4f} %", "%")
         else:
-            yield Row(f"{name}: PSNR, {sizes}", "≥ 45 dB", f"{psnr:.1f} dB", psnr >= 45)
+            yield at_least(f"{name}: PSNR, {sizes}", 45, psnr, f"{psnr:.1f} dB", "dB")
 
 
 def _speed(report: Report) -> Iterator[Row]:
@@ -103,8 +78,8 @@ def _speed(report: Report) -> Iterator[Row]:
         )
         speed = f"{ratio:.2f} × ({ms:.0f} ms against {theirs:.0f} ms)"
         memory = f"{peak / their_peak:.2f} × ({peak:.0f} MiB against {their_peak:.0f} MiB)"
-        yield Row(f"{name}: throughput at 960×720", f"≥ {least:g} × TensorFlow's", speed, ratio >= least)
-        yield Row(f"{name}: peak RSS at 960×720", "≤ 0.5 × TensorFlow's", memory, peak <= 0.5 * their_peak)
+        yield at_least(f"{name}: throughput at 960×720", least, ratio, speed, "× TensorFlow's")
+        yield at_most(f"{name}: peak RSS at 960×720", 0.5, peak / their_peak, memory, "× TensorFlow's")
 
 
 def _value(subject: Subject, metric: str) -> float:
@@ -121,7 +96,7 @@ def _planned(bundle: Path) -> Iterator[Row]:
             if profile.max[:3] == (1, 1024, 1024) and profile.weight_bytes and profile.activation_bytes:
                 mib = (profile.weight_bytes + profile.activation_bytes) / 2**20
                 what = f"{entry.engine} {entry.precision}: planned for 1024², {profile.target}"
-                yield Row(what, "≤ 420 MiB", f"{mib:.0f} MiB", mib <= 420)
+                yield at_most(what, 420, mib, f"{mib:.0f} MiB", "MiB")
 
 
 def _build_time() -> Iterator[Row]:
@@ -170,16 +145,3 @@ def _steady_memory(bundle: Path) -> Iterator[Row]:
         early, late = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
         what = f"{engine} {precision}: peak RSS after {MIXED_RUNS} photos of mixed sizes"
         yield Row(what, "as after 40 (± 5 %)", f"{late:.0f} MiB, {early:.0f} after 40", late <= early * 1.05)
-
-
-def _table(rows: list[Row], report: Report) -> str:
-    verdict = {True: "holds", False: "**fails**", None: ""}
-    device = ", ".join(f"{name} {value}" for name, value in report.device.items())
-    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items())
-    lines = ["| what | target | measured | |", "|---|---|---|---|"]
-    lines += [f"| {row.what} | {row.target} | {row.measured} | {verdict[row.holds]} |" for row in rows]
-    return "\n".join([f"Measured {date.today()} on {device}; {versions}.", "", *lines, ""])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

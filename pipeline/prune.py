@@ -1,0 +1,192 @@
+"""`python -m pipeline prune`: a narrower checkpoint, and the four figures that say what pruning was worth.
+
+Parameters and multiplications (MACs) follow from the widths. Planned memory is what TensorRT-RTX's builder reserves for
+weights and activations of one image in FP32 on sm_86. Latency is ONNX Runtime's on this machine's CPU, the original and
+the pruned network taking turns.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from cameo.artifact import Artifact
+from cameo.backends import SessionOptions, backend
+from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
+from engines import InputRange, engine
+from exporters.prune_channels import Photos, PruneChannels
+from exporters.trainable import trainable
+from pipeline.recipe import recipe
+from pipeline.store import Result, Store
+
+TARGET = "sm_86"
+WARM_UP, ROUNDS = 2, 9
+IMPORTANCE = ("auto", "taylor", "l2")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One figure before and after; None where it could not be measured here, `why_not` says why."""
+
+    what: str
+    unit: str
+    before: float | None
+    after: float | None
+    why_not: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """What is left of it."""
+        return self.after / self.before if self.before and self.after else None
+
+    def __str__(self) -> str:
+        if self.before is None or self.after is None:
+            return f"{self.what}: not measured, {self.why_not}"
+        return f"{self.what}: {self.before:.4g} -> {self.after:.4g} {self.unit} ({self.ratio:.2f} x)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line was asked for; `stages` are GROUP=RATIO."""
+
+    network: str
+    ratio: float
+    stages: tuple[str, ...] = ()
+    multiple: int = 8
+    importance: str = "auto"
+    photos: Path | None = None
+    recover_steps: int = 0
+
+    def stage(self, out: Path) -> PruneChannels:
+        """The stage that does it; beside `out` is the place where a recovery that was killed is resumed from.
+
+        Raises:
+            CameoError: an option will not do.
+        """
+        if self.importance not in IMPORTANCE:
+            raise CameoError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
+        if self.recover_steps < 0:
+            raise CameoError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
+        if self.photos is None and (self.recover_steps or self.importance == "taylor"):
+            raise PhotoError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
+        form = trainable(self.network)
+        if out.suffix != form.suffix:
+            raise OutputError(f"--out {out} must end in {form.suffix}: that is how checkpoints of {self.network} do")
+        return PruneChannels(
+            self.network,
+            self.ratio,
+            dict(map(_stage_ratio, self.stages)),
+            self.multiple,
+            self.importance,  # type: ignore[arg-type]
+            Photos() if self.photos is None else Photos.of(self.photos),
+            self.recover_steps,
+            checkpoints=(_store(out) / f"recovering-{self.network}").resolve(),
+        )
+
+
+def prune(request: Request, weights: Path, out: Path, say: Callable[[str], None]) -> list[str]:
+    """Write the pruned checkpoint to `out`; return what it saves and costs, in lines. Every step is cached beside it.
+
+    Raises:
+        CameoError: the checkpoint, the photos or the ratio will not do; nothing is written.
+    """
+    if not weights.is_file():
+        raise CheckpointError(f"there is no file {weights}: expected the weights of {request.network}; check --weights")
+    if not out.parent.is_dir():
+        raise OutputError(f"there is no folder {out.parent} for {out.name}: make it first")
+    stage, store, original = request.stage(out), Store(_store(out), say), Artifact.of(weights)
+    result = store.run(stage, original)
+    _place(result.artifact.path, out)
+    exported = [_exported(request.network, artifact, store) for artifact in (original, Artifact.of(out))]
+    skipped = result.facts.get("photos", {}).get("skipped", {})
+    left_out = [f"left out: {reason}" for reason in skipped.values()]
+    return [*left_out, *map(str, costs(result, exported, stage.size, store)), fidelity(result.facts)]
+
+
+def fidelity(facts: Mapping[str, Any]) -> str:
+    """How near the pruned network is to the original on held-out photos, in words."""
+    if "held_out_psnr_pruned" not in facts:
+        return "fidelity: not measured, because no photos were given (--photos)"
+    pruned = f"{facts['held_out_psnr_pruned']:.1f} dB"
+    if "held_out_psnr_recovered" not in facts:
+        return f"fidelity: PSNR {pruned} against the original on held-out photos; --recover-steps raises it"
+    recovered = f"{facts['held_out_psnr_recovered']:.1f} dB"
+    return f"fidelity: PSNR {pruned} -> {recovered} against the original on held-out photos ({facts['steps']} steps)"
+
+
+def _stage_ratio(text: str) -> tuple[str, float]:
+    name, _, ratio = text.partition("=")
+    try:
+        return name, float(ratio)
+    except ValueError:
+        raise CameoError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
+
+
+def _store(out: Path) -> Path:
+    return out.parent / ".store"
+
+
+def _exported(network: str, checkpoint: Artifact, store: Store) -> Artifact:
+    chosen = recipe(network)
+    result = store.run(chosen.exporter, checkpoint)
+    for stage in chosen.pass_stages():
+        result = store.run(stage, result.artifact)
+    return result.artifact
+
+
+def costs(pruned: Result, exported: list[Artifact], size: tuple[int, int], store: Store) -> Iterator[Cost]:
+    """Parameters, MACs, planned memory and latency of two graphs, the original first."""
+    at = f"at {size[1]}x{size[0]}"
+    before, after = pruned.facts["parameters"]
+    yield Cost("parameters", "million", before / 1e6, after / 1e6)
+    before, after = pruned.facts["macs"]
+    yield Cost(f"MACs {at}", "billion", before / 1e9, after / 1e9)
+    yield _planned_memory(exported, size, store)
+    before, after = _latencies_ms([graph.path for graph in exported], size)
+    yield Cost(f"latency {at}, ONNX Runtime", "ms", before, after)
+
+
+def _planned_memory(exported: list[Artifact], size: tuple[int, int], store: Store) -> Cost:
+    what = f"planned memory at {size[1]}x{size[0]}, FP32 on {TARGET}"
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        return Cost(what, "MiB", None, None, "the package tensorrt-rtx is not installed")
+    from engines import EngineOptions
+
+    image = (1, *size, 3)
+    options = EngineOptions((InputRange("one-image", image, image, image),), (TARGET,))
+    builder = engine("tensorrt-rtx").builder(options)
+    plans = [store.run(builder, graph).facts["profiles"][0] for graph in exported]
+    return Cost(what, "MiB", *((plan["weight_bytes"] + plan["activation_bytes"]) / 2**20 for plan in plans))
+
+
+def _latencies_ms(graphs: list[Path], size: tuple[int, int]) -> list[float]:
+    """Medians of rounds in which each graph runs once: what slows a round down slows all of them."""
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    sessions = [backend("onnxruntime").open_session(graph, SessionOptions(device="cpu")) for graph in graphs]
+    taken: list[list[float]] = [[] for _ in sessions]
+    for _ in range(WARM_UP + ROUNDS):
+        for session, times in zip(sessions, taken, strict=True):
+            started = time.perf_counter()
+            session.run({"image": image})
+            times.append(1000 * (time.perf_counter() - started))
+    for session in sessions:
+        session.close()
+    return [median(times[WARM_UP:]) for times in taken]
+
+
+def _place(source: Path, out: Path) -> None:
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {out} ({error.strerror}): check the folder and its free space") from error

@@ -1,0 +1,73 @@
+"""Says of each INT8 engine whether it is worth using: measured where it runs here, else by the memory that it plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import engines
+from cameo.backends import backend
+from pipeline.recipe import Recipe
+from pipeline.store import Result, Store
+from validate.speed import WORTH_IT, CompareSpeed
+
+INT8 = "int8"
+Build = Callable[[str, str], Result]
+"""Builds an engine (by its name) from the graph of a precision."""
+
+
+def with_recommendations(
+    recipe: Recipe, built: Mapping[tuple[str, str], Result], build: Build, store: Store, say: Callable[[str], None]
+) -> dict[tuple[str, str], Result]:
+    """`built`, the facts of its INT8 engines completed by `comparison`: against what, and whether INT8 is recommended.
+
+    The rival is built as well where nobody asked for it, from the FP32 graph; it does not get into the bundle.
+    """
+    found = dict(built)
+    for (engine, graph), result in built.items():
+        if graph != INT8:
+            continue
+        if "cpu" in backend(engine).DEVICES:
+            comparison = _measured(recipe, engine, result, build(engine, "fp32"), store)
+        else:
+            against = "fp16" if (engine, "fp16") in built else "fp32"
+            comparison = _planned(result, build(engine, against), against)
+        say(f"{recipe.network} on {engine}: {sentence(comparison)}")
+        found[engine, graph] = replace(result, facts={**result.facts, "comparison": comparison})
+    return found
+
+
+def _measured(recipe: Recipe, engine: str, result: Result, rival: Result, store: Store) -> dict[str, Any]:
+    runs = [p for p in engines.engine(engine).PRECISIONS["fp32"] if backend(engine).why_unavailable(p) is None]
+    shape = recipe.ranges[0].opt
+    stage = CompareSpeed(engine, rival.artifact.path.resolve(), rival.artifact.sha256, runs[-1], shape)
+    return dict(store.run(stage, result.artifact).facts)
+
+
+def _planned(result: Result, rival: Result, against: str) -> dict[str, Any]:
+    own, theirs = (_mib(one) for one in (result, rival))
+    return {
+        "against": against,
+        "planned_mib": own,
+        "rival_planned_mib": theirs,
+        "recommended": own * WORTH_IT <= theirs,
+    }
+
+
+def _mib(result: Result) -> float:
+    """The most memory that the engine plans for any target, in its first profile."""
+    name = result.facts["profiles"][0]["name"]
+    profiles = [profile for profile in result.facts["profiles"] if profile["name"] == name]
+    most: int = max(p["weight_bytes"] + p["activation_bytes"] for p in profiles)
+    return round(most / 2**20, 1)
+
+
+def sentence(comparison: Mapping[str, Any]) -> str:
+    """What the comparison says."""
+    against = comparison["against"]
+    advice = f"use {INT8 if comparison['recommended'] else against}"
+    if "speedup" in comparison:
+        return f"{INT8} is {comparison['speedup']:.2f} × as fast as {against} here: {advice}"
+    own, theirs = comparison["planned_mib"], comparison["rival_planned_mib"]
+    return f"{INT8} plans {own:.0f} MiB and {against} {theirs:.0f} MiB: {advice}"

@@ -1,0 +1,34 @@
+"""The page's part about conversions: what stayed in FP32, what it costs, and how faithful the rest is."""
+
+from validate.page.conversion import conversion
+
+ROW = {
+    "node": "norm<1>",
+    "op": "Sqrt",
+    "reason": "sum of squares: overflows from 256 up",
+    "tensor": "n",
+    "range": [0.25, 3.0],
+    "bytes": 3072,
+}
+RECORD = {
+    "precision": "fp16",
+    "gate": {"metric": "psnr", "limit": 45.0, "value": 57.26},
+    "photos": {"used": ["a.jpg", "b.jpg"], "skipped": ["c.jpg"], "contrasts": [1.0, 2.0]},
+    "nodes": 456,
+    "kept_fp32": [ROW],
+}
+
+
+def test_nodes_and_gate_are_told() -> None:
+    page = conversion(RECORD)
+    assert "1 of 456 nodes stay in FP32 (3 KiB more than in FP16)" in page
+    assert "on 2 photos, 1 photo could not be read: 57.3 dB or better (limit 45.0 dB)" in page
+    assert "norm&lt;1&gt;" in page
+    assert "0.25 to 3" in page
+
+
+def test_a_graph_wholly_converted_has_no_table() -> None:
+    page = conversion({**RECORD, "kept_fp32": [], "gate": {**RECORD["gate"], "value": "Infinity"}})
+    assert "0 of 456 nodes" in page
+    assert "∞" in page
+    assert "<table" not in page

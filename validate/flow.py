@@ -1,0 +1,200 @@
+"""The whole flow, photo in and photo out: on the originals, and on every engine that can run here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cameo.bundle import Bundle
+from cameo.errors import EngineError
+from cameo.session import Tensor
+from validate import fidelity, latency
+from validate.contenders import Contender, Starting, memory_measurements
+from validate.faces import ComparedFace, Result, compare_faces, nearest
+from validate.fidelity import Deviation
+from validate.latency import Rounds
+from validate.measurement import Measurement, find
+from validate.network import ValidationOptions
+from validate.pictures import Comparison, FacePair, compare_pictures, face_pair
+from validate.remote import RemoteSession, Spec
+from validate.results import FaceResult, FlowEngineResult, FlowResult, Subject
+
+NAME = "flow"
+"""What gates call it, where they name a network."""
+
+METRICS = ("landmark_shift", "landmark_shift_share", "faces_lost")
+FACE = "/face"
+"""Ends the metrics of the worst face, as against those of the worst photo."""
+
+_MOST_ROUNDS = 10
+_PATIENCE = 4  # times the time that a network gets: a flow runs several, for every face
+_LONGEST_PICTURE = 1200
+_FACES_SHOWN = 6
+
+
+@dataclass
+class FlowContender(Contender):
+    """The flow on one engine, and what was found of it."""
+
+    deviations: list[Deviation] = field(default_factory=list)
+    faces: list[tuple[str, ComparedFace]] = field(default_factory=list)
+    lost: int | None = None
+    picture: Comparison | None = None
+
+
+class FlowComparison:
+    """Measures the flow of a bundle; use `run` once."""
+
+    def __init__(self, bundle: Bundle, weights: Mapping[str, Path], options: ValidationOptions) -> None:
+        self._bundle = bundle
+        self._weights = weights
+        self._options = options
+        engines = dict.fromkeys((e.engine, e.precision) for n in bundle.networks.values() for e in n.engines)
+        self._contenders = [FlowContender(*names, f"{NAME}/{'-'.join(names)}") for names in engines]
+        self.pictures: list[Comparison] = []
+        self.faces: list[FacePair] = []
+
+    def run(self, photos: Mapping[str, NDArray[np.uint8]], scratch: Path) -> FlowResult:
+        """Everything measured of the flow on `photos` (uint8 `(H, W, 3)` RGB); `pictures` and `faces` are filled too.
+
+        Raises:
+            CheckpointError: weights that are not their network's.
+            EngineError: a process crashed, or a result has another size than the original's.
+        """
+        with ExitStack() as stack:
+            spec = Spec(f"{NAME}/original", NAME, bundle=str(self._bundle.folder.resolve()), flow=True)
+            originals = {name: str(self._weights[name].resolve()) for name in self._bundle.networks}
+            spec = replace(spec, originals=originals, flow_options=self._options.flow_options)
+            starting = Starting(scratch, _PATIENCE * self._options.timeout_s)
+            original = starting.start(stack, spec, self._contenders, self._spec)
+            running = [contender for contender in self._contenders if contender.session is not None]
+            times: list[tuple[float, ...]] = []
+            for name, photo in photos.items():
+                feeds = _save(scratch, "image", photo)
+                finder = self._compare(original, running, name, feeds)
+                if not times:  # now that the first photo has warmed all of them up
+                    sessions = [original, *(contender.running for contender in running)]
+                    times = latency.interleaved(sessions, feeds, self._rounds(), warm_up_runs=0)
+            for contender, found in zip(running, times[1:], strict=True):
+                contender.latencies_ms, contender.memory = found, contender.running.memory()
+            memory = original.memory()
+        self._keep_pictures(running)
+        name = original.spec.subject
+        measured = (*latency.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
+        first = next(iter(photos.values()))
+        return FlowResult(
+            finder,
+            (first.shape[0], first.shape[1]),
+            dict(self._options.flow_options),
+            Subject(name, measured, times[0]),
+            tuple(_result(contender, times[0], find(measured, "peak_rss")) for contender in self._contenders),
+        )
+
+    def _spec(self, contender: Contender) -> Spec:
+        bundle, threads = str(self._bundle.folder.resolve()), self._options.threads
+        engine, precision = contender.engine, contender.precision
+        spec = Spec(contender.subject, NAME, "", bundle, engine, precision, threads=threads, flow=True)
+        return replace(spec, flow_options=self._options.flow_options)
+
+    def _rounds(self) -> Rounds:
+        """Fewer than for networks: a photo of a few faces takes the original half a minute."""
+        rounds = self._options.rounds
+        return replace(rounds, least=1, most=min(rounds.most, _MOST_ROUNDS), seconds=_PATIENCE * rounds.seconds)
+
+    def _compare(self, original: RemoteSession, running: Iterable[FlowContender], photo: str, feeds: Path) -> str:
+        """Compare one photo's results; return what finds faces in them."""
+        expected = original.run(feeds)
+        outputs = [(contender, contender.running.run(feeds)) for contender in running]
+        sight = _look(original, feeds, expected)
+        theirs = _as_result(expected, sight)
+        for contender, output in outputs:
+            ours = _as_result(output, _look(original, feeds, output))
+            if theirs.image.shape != ours.image.shape:
+                raise EngineError(
+                    f"{contender.subject} made a picture of {ours.image.shape} of {photo}, expected "
+                    f"{theirs.image.shape} as the original's: build the bundle again"
+                )
+            contender.deviations += fidelity.deviations_of_pictures(theirs.image, ours.image)
+            faces = compare_faces(np.asarray(expected["points"], np.float64), theirs, ours)
+            contender.faces += [(photo, face) for face in faces]
+            if sight["finder"]:
+                lost = sum(math.isinf(face.shift_px) for face in faces)
+                lost += sum(nearest(points, output["points"]) is None for points in expected["points"])
+                contender.lost = (contender.lost or 0) + lost
+            if contender.picture is None:
+                pair = theirs.image, ours.image
+                contender.picture = compare_pictures(contender.subject, photo, *pair, _LONGEST_PICTURE)
+        return str(sight["finder"])
+
+    def _keep_pictures(self, running: Iterable[FlowContender]) -> None:
+        """Of every engine the first photo, and the faces that differ most."""
+        for contender in running:
+            self.pictures += [contender.picture] if contender.picture else []
+            worst = sorted(contender.faces, key=lambda face: _psnr(face[1].deviations))[:_FACES_SHOWN]
+            self.faces += [
+                face_pair(
+                    contender.subject, photo, face.original, face.candidate, _psnr(face.deviations), face.shift_share
+                )
+                for photo, face in worst
+            ]
+
+
+def _result(contender: FlowContender, original_ms: tuple[float, ...], original_rss: float | None) -> FlowEngineResult:
+    subject = contender.subject
+    measured: list[Measurement] = []
+    if contender.session is not None:
+        measured += fidelity.measurements(subject, contender.deviations)
+        measured += _of_faces(subject, [face for _, face in contender.faces], contender.lost)
+        measured += latency.measurements(subject, contender.latencies_ms, original_ms)
+        measured += memory_measurements(subject, contender.memory, original_rss)
+    faces = tuple(
+        FaceResult(
+            photo, face.eye_distance_px, {d.metric: d.value for d in face.deviations}, face.shift_px, face.shift_share
+        )
+        for photo, face in contender.faces
+    )
+    told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
+    return FlowEngineResult(contender.engine, contender.precision, told, faces)
+
+
+def _of_faces(subject: str, faces: Sequence[ComparedFace], lost: int | None) -> list[Measurement]:
+    """Fidelity of the worst face, the farthest that a point moved, and how many are lost, as far as there are any.
+
+    Lost are faces that the finder sees in the original's result alone, and those that only the original worked on.
+    """
+    worst = fidelity.measurements(subject, (d for face in faces for d in face.deviations))
+    found = [replace(m, metric=m.metric + FACE) for m in worst]
+    seen = [face for face in faces if math.isfinite(face.shift_px)]
+    if seen:
+        found.append(Measurement(subject, "landmark_shift", max(face.shift_px for face in seen), "px", False))
+        share = max(face.shift_share for face in seen)
+        found.append(Measurement(subject, "landmark_shift_share", share, "%", False))
+    if lost is not None:
+        found.append(Measurement(subject, "faces_lost", float(lost), "faces", False))
+    return found
+
+
+def _psnr(deviations: Iterable[Deviation]) -> float:
+    return next(d.value for d in deviations if d.metric == "psnr")
+
+
+def _look(finder: RemoteSession, feeds: Path, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the original's finder sees in a result."""
+    return finder.run(_save(feeds.parent, "find", made["result"][0].astype(np.uint8)))
+
+
+def _as_result(made: Mapping[str, Tensor], sight: Mapping[str, Tensor]) -> Result:
+    return Result(made["result"][0].astype(np.uint8), np.asarray(sight["points"], np.float64))
+
+
+def _save(scratch: Path, name: str, image: NDArray[np.uint8]) -> Path:
+    """The feeds of one picture as a file."""
+    path = scratch / f"{name}.npz"
+    np.savez(path, **{name: image[None]})
+    return path

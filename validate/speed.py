@@ -1,0 +1,73 @@
+"""Times two builds of one network in turns, for the build to say which is worth using: INT8 is not always faster."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cameo.backends import SessionOptions, backend
+from cameo.session import Session, Tensor
+from validate.latency import WARM_UP_RUNS
+
+WORTH_IT = 1.1
+"""Times as fast as its rival that INT8 must be, for what it costs in fidelity."""
+
+_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class CompareSpeed:
+    """How many times as fast the INT8 build that it is given is as the file `rival` of the same engine.
+
+    `rival_sha256` makes the comparison's result depend on what the rival is.
+    """
+
+    name: ClassVar[str] = "compare-speed"
+    output: ClassVar[str] = "speed.json"
+    tools: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
+
+    engine: str
+    rival: Path
+    rival_sha256: str
+    rival_precision: str
+    shape: tuple[int, ...]
+
+    def run(self, source: Path, out: Path) -> Mapping[str, Any]:
+        """Write and return the median over rounds of the rival's time over INT8's, and the best times.
+
+        Raises:
+            EngineError: one of them cannot be run here.
+        """
+        image = np.random.default_rng(0).integers(0, 256, self.shape, np.uint8)
+        with ExitStack() as opening:
+            pair = [
+                opening.enter_context(backend(self.engine).open_session(path, SessionOptions(precision, "cpu")))
+                for path, precision in ((source, "int8"), (self.rival, self.rival_precision))
+            ]
+            for session in pair * WARM_UP_RUNS:
+                session.run({"image": image})
+            rounds = [[_seconds(session, {"image": image}) for session in pair] for _ in range(_ROUNDS)]
+        speedup = round(median(theirs / own for own, theirs in rounds), 2)
+        facts = {
+            "against": self.rival_precision,
+            "speedup": speedup,
+            "latency_ms": round(min(own for own, _ in rounds) * 1000, 1),
+            "shape": list(self.shape),
+            "recommended": speedup >= WORTH_IT,
+        }
+        out.write_text(json.dumps(facts, indent=2) + "\n")
+        return facts
+
+
+def _seconds(session: Session, feeds: Mapping[str, Tensor]) -> float:
+    started = time.perf_counter()
+    session.run(feeds)
+    return time.perf_counter() - started
