@@ -1,1 +1,1 @@
-"""The demo weights of DCT-Net and how they were trained."""
+"""Small weights of our own for DCT-Net and GPEN, and how they were trained."""

@@ -1,8 +1,13 @@
-"""`make demo`: from frozen graphs to a served cartoon, with the evidence. A second run finds everything done."""
+"""`make demo`: a photo becomes a cartoon, a poor photo a better one; both from checkpoint to evidence.
+
+A second run finds everything done.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +15,106 @@ from rich.console import Console
 
 import cameo
 from cameo.errors import CameoError, GateError
-from cameo.images import read_photo, write_image
+from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
+from cameo.faces.face import Face
+from cameo.flows.gpen import ZOOM
+from cameo.images import Pixels, read_photo, write_image
+from demo.poor_photo import DEMO, impoverish
 from pipeline.build import BuildOptions, build
 from pipeline.recipe import model
 from pipeline.validation import validate_bundle
 
 HERE = Path(__file__).parent
-BUNDLE = Path("build/demo")
 PHOTO = HERE / "photo.jpg"
-CARTOON = BUNDLE / "cartoon.png"
-BESIDE = BUNDLE / "photo-and-cartoon.png"
+VIEW_SIDE = 512  # pixels of the pictures of a face
 
 console = Console(highlight=False, soft_wrap=True)
 
+Paint = Callable[[Pixels, cameo.Loaded], dict[str, Pixels]]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A model with demo weights, and the pictures, by file name, that `paint` makes of a good photo with its bundle."""
+
+    model: str
+    weights: Path
+    bundle: Path
+    paint: Paint
+    pictures: tuple[str, ...]
+    result: str
+
+
+def paint_cartoon(photo: Pixels, cartoonize: cameo.Loaded) -> dict[str, Pixels]:
+    """The cartoon, and the photo beside it."""
+    cartoon = cartoonize.flow.run(photo).image
+    return {"cartoon.png": cartoon, "photo-and-cartoon.png": np.hstack([photo, cartoon])}
+
+
+def restore_poor(photo: Pixels, restore: cameo.Loaded) -> dict[str, Pixels]:
+    """The photo made poor, what GPEN restores of that, and the face in both and in the good photo side by side."""
+    poor = impoverish(photo, DEMO, np.random.default_rng(0))
+    outcome = restore.flow.run(poor)
+    faces = np.hstack([_face_view(image, outcome.faces[0]) for image in (poor, outcome.image, photo)])
+    return {"poor.png": poor, "restored.png": outcome.image, "poor-restored-true.png": faces}
+
+
+DEMOS = (
+    Demo(
+        "dctnet",
+        HERE,
+        Path("build/demo"),
+        paint_cartoon,
+        ("photo-and-cartoon.png", "cartoon.png"),
+        result="cartoon.png",
+    ),
+    Demo(
+        "gpen-bfr-256",
+        HERE / "gpen",
+        Path("build/demo-gpen"),
+        restore_poor,
+        ("poor-restored-true.png", "poor.png", "restored.png"),
+        result="restored.png",
+    ),
+)
+
 
 def main() -> None:
-    """Build, validate and run the demo bundle."""
-    changed = build(model("dctnet"), HERE, BUNDLE, BuildOptions(), console.print)
+    """Build, validate and run the bundle of every demo."""
+    for demo in DEMOS:
+        console.rule(demo.model, align="left")
+        _show(demo)
+
+
+def _show(demo: Demo) -> None:
+    changed = build(model(demo.model), demo.weights, demo.bundle, BuildOptions(), console.print)
     # A rebuilt bundle replaces its whole folder, so what lies in it belongs to it.
-    done = not changed and all((BUNDLE / name).exists() for name in ("report.json", CARTOON.name, BESIDE.name))
+    done = not changed and all((demo.bundle / name).exists() for name in ("report.json", *demo.pictures))
     if done:
         console.print("nothing to do: the bundle, its report and its pictures are up to date")
     else:
-        _run()
-        report = validate_bundle(BUNDLE, HERE, PHOTO, console.print)
+        _paint(demo)
+        report = validate_bundle(demo.bundle, demo.weights, PHOTO, console.print)
         if report.failures:
             raise GateError("; ".join(map(str, report.failures)))
         console.print("every gate passed")
-    console.print(f"\n  report    {BUNDLE / 'report.html'}\n  pictures  {BESIDE}, {CARTOON}")
-    console.print(f"  try       .venv/bin/cameo run {BUNDLE} YOUR_PHOTO.jpg -o cartoon.png\n")
+    console.print(f"\n  report    {demo.bundle / 'report.html'}")
+    console.print(f"  pictures  {', '.join(str(demo.bundle / name) for name in demo.pictures)}")
+    console.print(f"  try       .venv/bin/cameo run {demo.bundle} YOUR_PHOTO.jpg -o {demo.result}\n")
 
 
-def _run() -> None:
-    photo = read_photo(PHOTO)
-    with cameo.load(BUNDLE) as cartoonize:
-        cartoon = np.asarray(cartoonize(photo))
-        console.print(cartoonize.describe())
-    write_image(CARTOON, cartoon)
-    write_image(BESIDE, np.hstack([photo, cartoon]))
+def _paint(demo: Demo) -> None:
+    with cameo.load(demo.bundle) as loaded:
+        pictures = demo.paint(read_photo(PHOTO), loaded)
+        console.print(loaded.describe())
+    for name, picture in pictures.items():
+        write_image(demo.bundle / name, picture)
+
+
+def _face_view(photo: Pixels, face: Face) -> Pixels:
+    """The face upright with what is around it, uint8 `(512, 512, 3)` RGB."""
+    to_view = similarity_in_crop_frame(face.five_points, square_template(VIEW_SIDE, ZOOM))
+    return crop(photo, to_view, VIEW_SIDE)
 
 
 if __name__ == "__main__":

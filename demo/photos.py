@@ -75,6 +75,25 @@ def random_view(image: Image, box: Box | None, size: int, rng: np.random.Generat
     return recolour(view[:, :: rng.choice((-1, 1))], rng)
 
 
+def sharp_view(image: Image, size: int, rng: np.random.Generator) -> Image:
+    """A random view that is as sharp as the photo or sharper, uint8 `(size, size, 3)`, turned at random."""
+    height, width = image.shape[:2]
+    extent = rng.uniform(0.9 * size, max(min(height, width), size))
+    centre = [rng.uniform(min(extent, side) / 2, side - min(extent, side) / 2) for side in (width, height)]
+    matrix = cv2.getRotationMatrix2D((centre[0], centre[1]), rng.uniform(-20, 20), size / extent)
+    matrix[:, 2] += size / 2 - np.array(centre)
+    return shrunk_without_aliasing(image, matrix, size)
+
+
+def shrunk_without_aliasing(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
+    """The image moved by an affine `(2, 3)` matrix, uint8 `(size, size, 3)`, blurred first where it shrinks."""
+    shrink = float(np.linalg.det(matrix[:, :2])) ** -0.5
+    if shrink > 1:
+        image = cv2.GaussianBlur(image, (0, 0), 0.35 * (shrink**2 - 1) ** 0.5 + 1e-3).astype(np.uint8)
+    view = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(view, np.uint8)
+
+
 def recolour(image: Image, rng: np.random.Generator) -> Image:
     """The image under another light, uint8: white balance, hue, saturation, gamma and contrast vary."""
     values = image.astype(np.float32) / 255 * rng.uniform(0.85, 1.15, 3).astype(np.float32)
