@@ -24,6 +24,8 @@ from cameo.errors import BundleError
 from cameo.tensors import TensorSpec
 
 FORMAT = 1
+MODES = ("quality", "balanced", "fast")
+"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned channels); more."""
 MANIFEST_NAME = "bundle.json"
 
 
@@ -56,7 +58,10 @@ class Profile:
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """One engine of one network. Two entries may share a file (OpenVINO runs one IR as f32 and as bf16)."""
+    """One engine of one network. Two entries may share a file (OpenVINO runs one IR as f32 and as bf16).
+
+    A network has one entry for each engine, precision and mode (one of `MODES`).
+    """
 
     engine: str
     precision: str
@@ -64,11 +69,27 @@ class EngineEntry:
     targets: tuple[str, ...] = ()
     profiles: tuple[Profile, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    mode: str = MODES[0]
+
+    @property
+    def label(self) -> str:
+        """The engine in words: "openvino bf16", "openvino bf16 (balanced)"."""
+        return engine_label(self.engine, self.precision, self.mode)
+
+    @property
+    def subject(self) -> str:
+        """The engine in names: "openvino-bf16", "openvino-bf16-balanced"."""
+        return "-".join((self.engine, self.precision, *((self.mode,) if self.mode != MODES[0] else ())))
+
+
+def engine_label(engine: str, precision: str, mode: str) -> str:
+    """An engine in words; the mode is said where it is not the usual one."""
+    return f"{engine} {precision}" + (f" ({mode})" if mode != MODES[0] else "")
 
 
 @dataclass(frozen=True)
 class ConvertedGraph:
-    """A network's graph in another precision, and the JSON record of its conversion."""
+    """A graph made of the network's (in another precision, or pruned), and the JSON record of how."""
 
     onnx: StoredFile
     record: StoredFile
@@ -76,7 +97,10 @@ class ConvertedGraph:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """One network of the bundle, with the checkpoint it came from and its engines; `converted` is by precision."""
+    """One network of the bundle, with the checkpoint it came from and its engines.
+
+    `converted` is by what was done: "fp16", "int8", "pruned", "pruned.fp16".
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -126,6 +150,7 @@ def _engine(fields: Mapping[str, Any]) -> EngineEntry:
         tuple(fields["targets"]),
         tuple(map(_profile, fields["profiles"])),
         fields["facts"],
+        fields["mode"],
     )
 
 

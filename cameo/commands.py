@@ -79,8 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _loading_options() -> argparse.ArgumentParser:
     """Options of the engine and of the model's flow, which `run` and `serve` share."""
+    from cameo.bundle import MODES
+
     loading = argparse.ArgumentParser(add_help=False)
     loading.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
+    loading.add_argument("--mode", default="", choices=MODES, help="what may be given up (default: quality, nothing)")
     loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16, int8)")
     loading.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
     loading.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
@@ -117,6 +120,7 @@ def _load(parsed: argparse.Namespace) -> Loaded:
 
     return load(
         parsed.bundle,
+        mode=parsed.mode,
         engine=parsed.engine,
         precision=parsed.precision,
         device=parsed.device,
@@ -208,7 +212,7 @@ def _info(parsed: argparse.Namespace) -> int:
                 print(f"  {direction} {spec}")
         for entry in network.engines:
             targets = f"  for {', '.join(entry.targets)}" if entry.targets else ""
-            print(f"  {entry.engine:14}{entry.precision:6}{entry.file.bytes / 2**20:7.1f} MiB{targets}")
+            print(f"  {entry.label:32}{entry.file.bytes / 2**20:7.1f} MiB{targets}")
     return 0
 
 

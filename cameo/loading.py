@@ -13,7 +13,7 @@ from typing import Any, Self
 from PIL import Image
 
 from cameo.backends import SessionOptions, backend
-from cameo.bundle import Bundle, EngineEntry, NetworkEntry
+from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
 from cameo.errors import EngineUnavailable
 from cameo.flows import Flow
 from cameo.images import Photo
@@ -30,18 +30,19 @@ PREFERENCE = (
     ("openvino", ""),
     ("onnxruntime", ""),
 )
-"""Engines from fastest to slowest (docs/measurements); "" stands for any precision but INT8.
-
-INT8 shows, and is not faster everywhere (its entries' facts say where it is): it runs where it is asked for, or alone.
-"""
+"""Engines from fastest to slowest (docs/measurements); "" stands for any precision."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load a bundle: `engine` and `precision` "" mean the best that this machine can run."""
+    """How to load a bundle: `engine` and `precision` "" mean the best that this machine can run.
+
+    `mode` is one of `cameo.bundle.MODES`; "" means the first that has the engine and precision.
+    """
 
     engine: str = ""
     precision: str = ""
+    mode: str = ""
     device: str = ""
     threads: int = 0
 
@@ -81,7 +82,7 @@ class Loaded:
 
     def describe(self) -> str:
         """Which engine runs each network, and what the flow stands in for; one line each."""
-        chosen = [f"{name}: {entry.engine} {entry.precision}" for name, entry in self.engines.items()]
+        chosen = [f"{name}: {entry.label}" for name, entry in self.engines.items()]
         return "\n".join([*chosen, *self.flow.notes])
 
     def close(self) -> None:
@@ -98,17 +99,25 @@ class Loaded:
 
 
 def load(
-    folder: str | Path, *, engine: str = "", precision: str = "", device: str = "", threads: int = 0, **flow: Any
+    folder: str | Path,
+    *,
+    mode: str = "",
+    engine: str = "",
+    precision: str = "",
+    device: str = "",
+    threads: int = 0,
+    **flow: Any,
 ) -> Loaded:
     """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
 
-    `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+    `mode` "quality" is what is chosen without it; "balanced" and "fast" give up fidelity for speed and memory, if the
+    bundle was built with them. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
 
     Raises:
         BundleError: no bundle there, or one that was changed.
         EngineUnavailable: no engine of the bundle can run here, or not the one asked for.
     """
-    return Loaded(Bundle(folder), LoadOptions(engine, precision, device, threads), flow)
+    return Loaded(Bundle(folder), LoadOptions(engine, precision, mode, device, threads), flow)
 
 
 def _offers(network: NetworkEntry, options: LoadOptions) -> bool:
@@ -116,7 +125,8 @@ def _offers(network: NetworkEntry, options: LoadOptions) -> bool:
 
 
 def _fits(entry: EngineEntry, options: LoadOptions) -> bool:
-    return options.engine in ("", entry.engine) and options.precision in ("", entry.precision)
+    wanted = ((options.engine, entry.engine), (options.precision, entry.precision), (options.mode, entry.mode))
+    return all(asked in ("", offered) for asked, offered in wanted)
 
 
 def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
@@ -127,8 +137,8 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
     """
     fitting = [entry for entry in network.engines if _fits(entry, options)]
     if not fitting:
-        asked = " ".join(filter(None, (options.engine, options.precision)))
-        offers = ", ".join(f"{e.engine} {e.precision}" for e in network.engines)
+        asked = " ".join(filter(None, (options.engine, options.precision, options.mode)))
+        offers = ", ".join(entry.label for entry in network.engines)
         raise EngineUnavailable(
             f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; build it with it"
         )
@@ -137,7 +147,7 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
         reason = _why_not(entry, options)
         if reason is None:
             return entry
-        reasons[f"{entry.engine} {entry.precision}"] = reason
+        reasons[entry.label] = reason
     raise EngineUnavailable(
         f"no engine of the bundle can run {network.name} here: " + "; ".join(f"{k}: {v}" for k, v in reasons.items())
     )
@@ -151,10 +161,20 @@ def _why_not(entry: EngineEntry, options: LoadOptions) -> str | None:
     return backend(entry.engine).why_unavailable(entry.precision)
 
 
-def _preference(entry: EngineEntry) -> int:
-    if entry.precision == "int8":
-        return len(PREFERENCE) + [engine for engine, _ in PREFERENCE].index(entry.engine)
-    for rank, (engine, precision) in enumerate(PREFERENCE):
-        if engine == entry.engine and precision in ("", entry.precision):
-            return rank
-    return len(PREFERENCE)
+def _preference(entry: EngineEntry) -> tuple[int, float]:
+    """Smaller is better: the mode that gives up least, then the fastest engine.
+
+    INT8 is not faster everywhere: it comes before an engine's other precisions where the build found that it is.
+    """
+    floating = [n for n, (engine, precision) in enumerate(PREFERENCE) if engine == entry.engine and precision != "fp16"]
+    if entry.precision == "int8" and floating:
+        worth_it = entry.facts.get("comparison", {}).get("recommended")
+        rank = floating[0] + (-0.5 if worth_it else len(PREFERENCE))
+    else:
+        fitting = (
+            rank
+            for rank, (engine, precision) in enumerate(PREFERENCE)
+            if engine == entry.engine and precision in ("", entry.precision)
+        )
+        rank = next(fitting, len(PREFERENCE))
+    return MODES.index(entry.mode), rank

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile
+from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry, Profile, engine_label
 from cameo.errors import BundleError, EngineError
 from cameo.gpus import Gpu, gpu
 
@@ -45,6 +45,7 @@ class PlanRow:
     estimated: bool
     fits: bool
     largest_batch: int
+    mode: str = MODES[0]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _weights(entries: Sequence[tuple[NetworkEntry, EngineEntry]], chosen: Engine
     """MiB of weights of all networks on the chosen entry's engine in its precision: they stay loaded together."""
     together: dict[str, EngineEntry] = {}
     for network, entry in entries:
-        if entry.engine == chosen.engine and (network.name not in together or entry.precision == chosen.precision):
+        meant = (entry.precision, entry.mode) == (chosen.precision, chosen.mode)
+        if entry.engine == chosen.engine and (meant or network.name not in together):
             together[network.name] = entry
     return sum(_weight_mib(entry, target) for entry in together.values())
 
@@ -114,6 +116,7 @@ def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float
         estimated=not _contains(profile, wanted) or wanted.pixels != _largest_pixels(profile),
         fits=activation <= free_mib,
         largest_batch=max(fitting, default=0),
+        mode=entry.mode,
     )
 
 
@@ -169,7 +172,7 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
 
 def _line(row: PlanRow) -> str:
     activation = f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB"
-    engine = f"{row.engine} {row.precision}"
+    engine = engine_label(row.engine, row.precision, row.mode)
     return (
         f"{row.network:20}{engine:19}{row.profile or 'none this large':22}{row.weight_mib:6.0f} MiB"
         f"{activation:>13}  {'yes' if row.fits and row.profile else 'no':6}{row.largest_batch or '-'}"
@@ -178,14 +181,14 @@ def _line(row: PlanRow) -> str:
 
 def _flow_lines(rows: Sequence[PlanRow], vram_mib: int) -> list[str]:
     lines = []
-    for engine, precision in dict.fromkeys((row.engine, row.precision) for row in rows):
-        of_network = {row.network: row for row in rows if row.engine == engine}
-        of_network |= {row.network: row for row in rows if (row.engine, row.precision) == (engine, precision)}
+    for engine in dict.fromkeys((row.engine, row.precision, row.mode) for row in rows):
+        of_network = {row.network: row for row in reversed(rows) if row.engine == engine[0]}
+        of_network |= {row.network: row for row in rows if (row.engine, row.precision, row.mode) == engine}
         own = list(of_network.values())
         total = CONTEXT_MIB + sum(row.weight_mib for row in own) + max(row.activation_mib for row in own)
         verdict = "fits" if total <= vram_mib else "does not fit"
         lines.append(
-            f"all networks on {engine} {precision}: {'~' if any(row.estimated for row in own) else ''}{total:.0f} MiB "
+            f"all networks on {engine_label(*engine)}: {'~' if any(r.estimated for r in own) else ''}{total:.0f} MiB "
             f"of {vram_mib} MiB ({verdict}): CUDA + all weights + the largest activations, "
             "which the networks share; planned by the builder, not measured on a GPU"
         )

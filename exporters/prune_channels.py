@@ -7,6 +7,7 @@ The result is a checkpoint like any other of its family: a frozen `.pb` for DCT-
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RECORD = "pruning.json"
+"""Written beside the checkpoint: the facts that the stage returns."""
 COUNTED_SIZE = (720, 960)
 TAYLOR_BATCHES = 4
 _TAYLOR_STEP = 10**9  # batches that training never sees
@@ -92,6 +95,7 @@ class PruneChannels:
         kept = choose(groups, Ratios(self.ratio, self.stages, self.multiple), self._importance(form, original, photos))
         narrow = form.rebuild(prune(original.state_dict(), groups, kept))
         facts = {
+            "pruned": self.ratio,
             "widths": {group.name: [group.channels, len(kept[group.name])] for group in groups},
             "parameters": [parameters(original), parameters(narrow)],
             "macs": [macs(network, form.run, self.size) for network in (original, narrow)],
@@ -99,6 +103,7 @@ class PruneChannels:
             **self._taught(form, original, narrow, kept, photos, source),
         }
         form.save(narrow, out)
+        out.with_name(RECORD).write_text(json.dumps(facts, indent=2) + "\n")
         return facts
 
     @property

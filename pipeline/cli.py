@@ -175,6 +175,8 @@ def build(
     gpu: Gpus = "",
     precision: Precisions = "",
     calibration: CalibrationPhotos = None,
+    prune: Annotated[float, typer.Option(help="Also build the networks without this share of channels (0.3).")] = 0.0,
+    recover_steps: Annotated[int, typer.Option(help="Steps in which the pruned ones learn from --calibration.")] = 0,
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
@@ -183,7 +185,7 @@ def build(
     from pipeline.recipe import model as find_model
 
     targets = _targets(gpu) or BuildOptions().targets
-    options = BuildOptions(_split(engines), targets, _split(precision), calibration)
+    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, recover_steps)
     changed = build_bundle(find_model(model), weights, out, options, console.print)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")

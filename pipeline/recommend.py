@@ -13,6 +13,9 @@ from pipeline.store import Result, Store
 from validate.speed import WORTH_IT, CompareSpeed
 
 INT8 = "int8"
+FEW_PHOTOS = 5
+"""Photos that INT8 was calibrated on where its fidelity held on others (docs/decisions/057)."""
+
 Build = Callable[[str, str], Result]
 """Builds an engine (by its name) from the graph of a precision."""
 

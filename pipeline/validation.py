@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import cameo
 from cameo.artifact import sha256_of
@@ -42,6 +41,8 @@ def validate_bundle(
     originals = {name: _original(bundle, name, weights) for name in bundle.networks}
     gates = [replace(gate, network=name) for name in bundle.networks for gate in recipes[name].gates]
     gates += [replace(gate, network=FLOW) for gate in known.flow_gates]
+    built = {(e.engine, e.precision, e.mode) for network in bundle.networks.values() for e in network.engines}
+    gates = [gate for gate in gates if any(gate.covers(gate.network, *engine) for engine in built)]
     sizes = {name: recipes[name].sizes for name in bundle.networks}
     options = options or ValidationOptions(by_network=sizes, flow_options=known.flow_options)
     chosen = _photos(photos or DEMO_PHOTO)
@@ -50,18 +51,20 @@ def validate_bundle(
     for photo in report.skipped_photos:
         say(f"skipped {photo.name}: {photo.why}")
     unreadable = {photo.name for photo in report.skipped_photos}
-    write(report, folder, _flow_picture(folder, next(path for path in chosen if path.name not in unreadable)))
+    first = next(path for path in chosen if path.name not in unreadable)
+    write(report, folder, _flow_picture(folder, first, known.flow_options))
     return report
 
 
-def _flow_picture(folder: Path, photo: Path) -> FlowPicture:
+def _flow_picture(folder: Path, photo: Path, options: Mapping[str, Any]) -> FlowPicture:
     """The first photo and what the whole flow makes of it, on the engines that `cameo.load` picks here."""
     pixels = read_photo(photo)
-    with cameo.load(folder) as flow:
-        result = np.asarray(flow(pixels))
-        engines = {f"{entry.engine} {entry.precision}" for entry in flow.engines.values()}
-        caption = f"{photo.name} through the whole flow on {', '.join(sorted(engines))}. {' '.join(flow.flow.notes)}"
-    return FlowPicture.of(pixels, result, caption)
+    with cameo.load(folder, **options) as loaded:
+        made = loaded.flow.run(pixels)
+        engines = {entry.label for entry in loaded.engines.values()}
+        notes = " ".join(filter(None, (*loaded.flow.notes, made.note)))
+    caption = f"{photo.name} through the whole flow on {', '.join(sorted(engines))}. {notes}"
+    return FlowPicture.of(pixels, made.image, caption)
 
 
 def _original(bundle: Bundle, network: str, weights: Path | None) -> Path:

@@ -129,11 +129,8 @@ def _check_request(bundle: Bundle, weights: Mapping[str, Path], photos: Sequence
 
 def _hold(gate: Gate, networks: Sequence[NetworkResult], flow: FlowResult | None) -> list[GateResult]:
     """`gate` on every engine that it covers."""
-    measured = [(n.name, e.engine, e.precision, e.subject) for n in networks for e in n.engines]
-    measured += [(FLOW, e.engine, e.precision, e.subject) for e in (flow.engines if flow else ())]
+    measured = [(n.name, e.engine, e.precision, e.mode, e.subject) for n in networks for e in n.engines]
+    measured += [(FLOW, e.engine, e.precision, e.mode, e.subject) for e in (flow.engines if flow else ())]
     return [
-        result
-        for name, engine, precision, subject in measured
-        if gate.covers(name, engine, precision)
-        for result in hold(gate, subject.measurements)
+        result for *engine, subject in measured if gate.covers(*engine) for result in hold(gate, subject.measurements)
     ]

@@ -21,6 +21,7 @@ class Contender:
 
     engine: str
     precision: str
+    mode: str
     subject: str
     why_not_run: str = ""
     session: RemoteSession | None = None

@@ -55,8 +55,10 @@ class FlowComparison:
         self._bundle = bundle
         self._weights = weights
         self._options = options
-        engines = dict.fromkeys((e.engine, e.precision) for n in bundle.networks.values() for e in n.engines)
-        self._contenders = [FlowContender(*names, f"{NAME}/{'-'.join(names)}") for names in engines]
+        entries = {e.subject: e for network in bundle.networks.values() for e in network.engines}
+        self._contenders = [
+            FlowContender(e.engine, e.precision, e.mode, f"{NAME}/{subject}") for subject, e in entries.items()
+        ]
         self.pictures: list[Comparison] = []
         self.faces: list[FacePair] = []
 
@@ -98,8 +100,8 @@ class FlowComparison:
 
     def _spec(self, contender: Contender) -> Spec:
         bundle, threads = str(self._bundle.folder.resolve()), self._options.threads
-        engine, precision = contender.engine, contender.precision
-        spec = Spec(contender.subject, NAME, "", bundle, engine, precision, threads=threads, flow=True)
+        engine = contender.engine, contender.precision, contender.mode
+        spec = Spec(contender.subject, NAME, "", bundle, *engine, threads=threads, flow=True)
         return replace(spec, flow_options=self._options.flow_options)
 
     def _rounds(self) -> Rounds:
@@ -160,7 +162,7 @@ def _result(contender: FlowContender, original_ms: tuple[float, ...], original_r
         for photo, face in contender.faces
     )
     told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
-    return FlowEngineResult(contender.engine, contender.precision, told, faces)
+    return FlowEngineResult(contender.engine, contender.precision, told, faces, contender.mode)
 
 
 def _of_faces(subject: str, faces: Sequence[ComparedFace], lost: int | None) -> list[Measurement]:

@@ -63,7 +63,7 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
     if not spec["originals"]:
         from cameo.loading import load
 
-        settings = {name: spec[name] for name in ("engine", "precision", "device", "threads")}
+        settings = {name: spec[name] for name in ("engine", "precision", "mode", "device", "threads")}
         loaded = load(spec["bundle"], **settings, **spec["flow_options"])
         return FlowSession(loaded.flow, loaded.close)
     return _on_originals(Path(spec["bundle"]), spec["originals"], spec["flow_options"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cameo.bundle import MODES
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -22,22 +24,24 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit on a metric, for the subjects whose engine, precision and network match ("" matches any)."""
+    """A limit on a metric, for the subjects whose engine, precision and network match ("" matches any), in one mode."""
 
     metric: str
     limit: float
     engine: str = ""
     precision: str = ""
     network: str = ""
+    mode: str = MODES[0]
 
-    def covers(self, network: str, engine: str, precision: str) -> bool:
+    def covers(self, network: str, engine: str, precision: str, mode: str = MODES[0]) -> bool:
         """Whether this gate is about that engine."""
         asked_and_got = ((self.network, network), (self.engine, engine), (self.precision, precision))
-        return all(asked in ("", got) for asked, got in asked_and_got)
+        return mode == self.mode and all(asked in ("", got) for asked, got in asked_and_got)
 
     def __str__(self) -> str:
         engine = " ".join(filter(None, (self.engine, self.precision))) or "every engine"
-        return f"{self.metric} of {engine} in {self.network or 'every network'}"
+        mode = f" ({self.mode})" if self.mode != MODES[0] else ""
+        return f"{self.metric} of {engine}{mode} in {self.network or 'every network'}"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class NetworkComparison:
         self._options = options
         self._sizes = options.sizes_of(network.name)
         self._contenders = [
-            EngineContender(e.engine, e.precision, f"{network.name}/{e.engine}-{e.precision}", entry=e)
+            EngineContender(e.engine, e.precision, e.mode, f"{network.name}/{e.subject}", entry=e)
             for e in network.engines
         ]
         self.pictures: list[Comparison] = []
@@ -115,8 +115,8 @@ class NetworkComparison:
 
     def _spec(self, contender: Contender) -> Spec:
         bundle, threads = str(self._bundle.resolve()), self._options.threads
-        name, engine, precision = self._network.name, contender.engine, contender.precision
-        return Spec(contender.subject, name, "", bundle, engine, precision, threads=threads)
+        engine = contender.engine, contender.precision, contender.mode
+        return Spec(contender.subject, self._network.name, "", bundle, *engine, threads=threads)
 
     def _compare(
         self, original: RemoteSession, contenders: list[EngineContender], size: Size, photo: str, feeds: Path
@@ -164,7 +164,9 @@ class NetworkComparison:
             for size, runs in contender.by_size.items()
         )
         told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
-        return EngineResult(entry.engine, entry.precision, entry.file.sha256, entry.file.bytes, told, by_size, planned)
+        return EngineResult(
+            entry.engine, entry.precision, entry.file.sha256, entry.file.bytes, told, by_size, planned, entry.mode
+        )
 
 
 def _save(scratch: Path, image: NDArray[np.uint8]) -> Path:

@@ -18,6 +18,7 @@ from typing import IO, Any, Self, cast
 import numpy as np
 
 from cameo import errors
+from cameo.bundle import MODES
 from cameo.errors import EngineError
 from cameo.session import Tensor
 
@@ -39,6 +40,7 @@ class Spec:
     bundle: str = ""
     engine: str = ""
     precision: str = "fp32"
+    mode: str = MODES[0]
     device: str = ""
     threads: int = 0
     flow: bool = False

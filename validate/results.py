@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from cameo.bundle import MODES
 from validate.inputs import Size
 from validate.measurement import Gate, GateResult, Measurement
 from validate.pictures import Comparison, FacePair
@@ -68,6 +69,7 @@ class EngineResult:
     subject: Subject
     by_size: tuple[SizeFidelity, ...] = ()
     planned: tuple[PlannedMemory, ...] = ()
+    mode: str = MODES[0]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class NetworkResult:
     """One network: its original, its engines, and the sizes (height, width) they ran at.
 
     `source` is what the bundle says of the checkpoint it was built from, `original_sha256` what it was compared with.
-    `conversions` are the records of how its graph was converted, by precision (`optimize/to_fp16.py`).
+    `conversions` are the records of the graphs made of its own, by what was done ("fp16", "pruned").
     """
 
     name: str
@@ -112,6 +114,7 @@ class FlowEngineResult:
     precision: str
     subject: Subject
     faces: tuple[FaceResult, ...] = ()
+    mode: str = MODES[0]
 
 
 @dataclass(frozen=True)

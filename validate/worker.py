@@ -53,7 +53,7 @@ def open_session(spec: Mapping[str, Any]) -> Session:
     entry = next(
         e
         for e in bundle.network(spec["network"]).engines
-        if (e.engine, e.precision) == (spec["engine"], spec["precision"])
+        if (e.engine, e.precision, e.mode) == (spec["engine"], spec["precision"], spec["mode"])
     )
     options = SessionOptions(spec["precision"], spec["device"], spec["threads"])
     session = backend(entry.engine).open_session(bundle.verified(entry.file), options)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from exporters.networks.gpen import Architecture, FullGenerator
 
-NETWORKS = tuple(_NETWORKS)
+NETWORKS = tuple(name for name in _NETWORKS if not name.startswith("gpen-sr"))  # those take noise besides the image
 
 
 def trainable(network: str) -> TrainableGpen:

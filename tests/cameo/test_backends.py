@@ -137,6 +137,15 @@ def test_openvino_knows_its_precisions() -> None:
     assert backend("openvino").why_unavailable("int4") == "it runs a graph as fp32, bf16, int8, not as 'int4'"
 
 
+def test_int8_takes_what_the_cpu_has_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("cameo.backends.openvino")
+    monkeypatch.setattr(module, "_has_bf16", lambda: True)
+    assert (module._hint("int8"), module._hint("fp32")) == ("bf16", "f32")
+    monkeypatch.setattr(module, "_has_bf16", lambda: False)
+    assert (module._hint("int8"), module.why_unavailable("int8")) == ("f32", None)
+    assert "does not compute in bf16" in module.why_unavailable("bf16")
+
+
 _GROWTH = """
 import json, sys
 from pathlib import Path

@@ -15,6 +15,8 @@ BUILT = [
     ("openvino", "bf16"),
     ("tensorrt-rtx", "fp32"),
     ("tensorrt-rtx", "fp16"),
+    ("openvino", "int8"),
+    ("onnxruntime", "int8"),
 ]
 NETWORK = NetworkEntry("network", (), (), FILE, {}, tuple(EngineEntry(*names, FILE) for names in BUILT))
 
@@ -42,6 +44,15 @@ def test_a_cpu_gets_what_cpus_compute_in(monkeypatch: pytest.MonkeyPatch) -> Non
     assert chosen(monkeypatch, CPU) == ("openvino", "bf16")
     assert chosen(monkeypatch, GPU, device="cpu") == ("openvino", "bf16")
     assert chosen(monkeypatch, GPU, device="cpu", engine="onnxruntime") == ("onnxruntime", "fp32")
+
+
+def test_int8_runs_where_it_is_asked_for_or_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+    assert chosen(monkeypatch, everything) == ("openvino", "bf16")
+    assert chosen(monkeypatch, everything, engine="onnxruntime") == ("onnxruntime", "fp32")
+    assert chosen(monkeypatch, everything, precision="int8") == ("openvino", "int8")
+    alone = {"onnxruntime": ("int8",), "openvino": ("int8",)}
+    assert chosen(monkeypatch, alone) == ("openvino", "int8")
 
 
 def test_why_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:

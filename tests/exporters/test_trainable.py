@@ -198,7 +198,7 @@ def test_a_graph_that_could_do_harm_is_not_run(tmp_path: Path) -> None:
 
 
 def test_a_pruned_gpen_is_a_checkpoint_with_uneven_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpen, "size_of", lambda network: SIDE)  # no published network is small enough for a test
+    monkeypatch.setattr(gpen, "sizes_of", lambda network: (SIDE, SIDE))  # no published one is small enough for a test
     form = trainable("gpen-bfr-256")
     network = form.load(save_checkpoint(small_gpen(), tmp_path / "whole.pth"))
     groups = form.groups(network)

@@ -59,7 +59,7 @@ def test_a_pruned_checkpoint_and_what_it_saves(
 
     from exporters.networks.dctnet_frozen import read_variables
 
-    assert read_variables(tmp_path / "narrow.pb")["generator/block_0/conv1/weights"].shape == (3, 3, 16, 16)
+    assert read_variables(tmp_path / "narrow.pb")["generator/block_0/conv1/weights"].shape == (3, 3, 16, 20)
     said.clear()
     prune(request, weights, tmp_path / "narrow.pb", said.append)
     assert not said  # every stage was in the store

@@ -20,7 +20,7 @@ RECORD = {
 
 
 def test_nodes_and_gate_are_told() -> None:
-    page = conversion(RECORD)
+    page = conversion("fp16", RECORD)
     assert "1 of 456 nodes stay in FP32 (3 KiB more than in FP16)" in page
     assert "on 2 photos, 1 photo could not be read: 57.3 dB or better (limit 45.0 dB)" in page
     assert "norm&lt;1&gt;" in page
@@ -28,7 +28,22 @@ def test_nodes_and_gate_are_told() -> None:
 
 
 def test_a_graph_wholly_converted_has_no_table() -> None:
-    page = conversion({**RECORD, "kept_fp32": [], "gate": {**RECORD["gate"], "value": "Infinity"}})
+    page = conversion("fp16", {**RECORD, "kept_fp32": [], "gate": {**RECORD["gate"], "value": "Infinity"}})
     assert "0 of 456 nodes" in page
     assert "∞" in page
     assert "<table" not in page
+
+
+def test_int8_tells_the_method_and_ssim() -> None:
+    methods = {"minmax": {"psnr": 36.38, "ssim": 0.99}, "percentile": {"psnr": 37.05, "ssim": 0.99}}
+    record = {
+        **RECORD,
+        "precision": "int8",
+        "ssim": {"limit": 0.97, "value": 0.9901},
+        "method": "percentile",
+        "methods": methods,
+    }
+    page = conversion("int8", record)
+    assert "more than in INT8). Against the FP32 graph, computed in INT8 on 2 photos" in page
+    assert "SSIM 0.9901 (limit 0.97); thresholds by percentile, best of minmax 36.4 dB, percentile 37.0 dB" in page
+    assert "double contrast" not in page

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 
+from cameo.bundle import MODES
 from validate.flow import NAME as FLOW
 from validate.measurement import GateResult, Measurement, find
 from validate.page.flow import flow_section
@@ -15,7 +16,7 @@ from validate.page.provenance import method, not_run, provenance
 from validate.pictures import FlowPicture
 from validate.results import Report
 
-# Metric, heading, which value to show, and of engines of which precision ("" for all).
+# Metric, heading, which value to show, and of engines of which precision ("" for all), in the usual mode.
 _HIGHLIGHTS: tuple[tuple[str, str, Callable[..., Measurement], str], ...] = (
     ("throughput_ratio", "Fastest engine", max, ""),
     ("peak_rss_ratio", "Leanest engine", min, ""),
@@ -62,7 +63,7 @@ def _tiles(report: Report) -> Iterable[str]:
     yield _tile("Gates that hold", f"{sum(gate.passed for gate in report.gates)} of {len(report.gates)}", "")
     engines = [e for n in report.networks for e in n.engines if find(e.subject.measurements, "psnr") is not None]
     for name, heading, best, precision in _HIGHLIGHTS:
-        covered = [e.subject for e in engines if precision in ("", e.precision)]
+        covered = [e.subject for e in engines if precision in ("", e.precision) and e.mode == MODES[0]]
         found = [m for subject in covered for m in subject.measurements if m.metric == name]
         if found:
             chosen = best(found, key=lambda m: m.value)

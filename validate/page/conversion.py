@@ -1,4 +1,4 @@
-"""The part of a report's page about a conversion to another precision: what stayed in FP32, and why."""
+"""The part of a report's page about graphs made of others: what stayed in FP32 and why, which channels went."""
 
 from __future__ import annotations
 
@@ -12,8 +12,29 @@ _KIB = 2**10
 _HOW = {"fp16": "computed in half arithmetic", "int8": "computed in INT8"}
 
 
-def conversion(record: Mapping[str, Any]) -> str:
-    """What the record of one conversion says (`precision.json`)."""
+def conversion(made: str, record: Mapping[str, Any]) -> str:
+    """What the record of a graph made of another says; `made` is what was done ("fp16", "pruned")."""
+    return _pruning(record) if "pruned" in record else _precision(made, record)
+
+
+def _pruning(record: Mapping[str, Any]) -> str:
+    """The record of pruning (`pruning.json`)."""
+    left = [f"{name} {100 * after / before:.0f} %" for name, (before, after) in _sizes(record)]
+    text = f"{100 * record['pruned']:.0f} % of the channels are gone; what is left: {', '.join(left)}."
+    if "held_out_psnr_pruned" in record:
+        text += f" Against the original on held-out photos: {number(record['held_out_psnr_pruned'], 'dB')}"
+        recovered = record.get("held_out_psnr_recovered")
+        text += f", {number(recovered, 'dB')} after {record['steps']} steps of recovery." if recovered else "."
+    widths = table(["channels", "before", "after"], [[escape(k), *map(str, v)] for k, v in record["widths"].items()])
+    return f"<h3>Pruned</h3><p>{escape(text)}</p><details><summary>Widths</summary>{widths}</details>"
+
+
+def _sizes(record: Mapping[str, Any]) -> list[tuple[str, tuple[float, float]]]:
+    return [("parameters", record["parameters"]), ("multiplications", record["macs"])]
+
+
+def _precision(made: str, record: Mapping[str, Any]) -> str:
+    """The record of one conversion (`precision.json`)."""
     kept, photos, gate = record["kept_fp32"], record["photos"], record["gate"]
     skipped = f", {count(len(photos['skipped']), 'photo')} could not be read" if photos["skipped"] else ""
     precision, cost = record["precision"], sum(node["bytes"] for node in kept) / _KIB
@@ -26,7 +47,7 @@ def conversion(record: Mapping[str, Any]) -> str:
     heads = ["node", "operator", "why", "range", "KiB"]
     nodes = table(heads, [_row(node) for node in kept], "figures") if kept else ""
     details = f"<details><summary>Nodes in FP32</summary>{nodes}</details>" if kept else ""
-    return f"<h3>Conversion to {escape(precision)}</h3><p>{escape(text)}</p>{details}"
+    return f"<h3>Conversion to {escape(made)}</h3><p>{escape(text)}</p>{details}"
 
 
 def _further(record: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from html import escape
 
+from cameo.bundle import engine_label
 from validate.flow import FACE, METRICS
 from validate.measurement import find
 from validate.metrics import metric_names
@@ -50,7 +51,7 @@ def _ran(flow: FlowResult) -> list[FlowEngineResult]:
 
 
 def _name(engine: FlowEngineResult) -> str:
-    return f"{engine.engine} {engine.precision}"
+    return engine_label(engine.engine, engine.precision, engine.mode)
 
 
 def _about_faces(flow: FlowResult, engines: list[tuple[str, Subject]], pairs: list[FacePair]) -> str:

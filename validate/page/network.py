@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
+from cameo.bundle import engine_label
 from validate.measurement import Measurement, find
 from validate.metrics import metric, metric_names
 from validate.page.charts import Bar, Kind, bar_chart
 from validate.page.conversion import conversion
 from validate.page.markup import data_uri, figure, number, pixels, shown, table, title
+from validate.page.tradeoff import tradeoff
 from validate.pictures import Comparison, scale_bar
 from validate.published import published
 from validate.results import EngineResult, NetworkResult, Subject
@@ -24,8 +26,9 @@ def section(network: NetworkResult, pictures: Iterable[Comparison]) -> str:
         + "".join(map(trio, pictures))
         + _measurements(network)
         + _charts(network)
+        + tradeoff(network, engine_name)
         + _by_size(network)
-        + "".join(conversion(record) for record in network.conversions.values())
+        + "".join(conversion(*made) for made in network.conversions.items())
         + "</section>"
     )
 
@@ -36,7 +39,7 @@ def _ran(network: NetworkResult) -> list[EngineResult]:
 
 def engine_name(engine: EngineResult) -> str:
     """An engine as the page calls it ("openvino bf16")."""
-    return f"{engine.engine} {engine.precision}"
+    return engine_label(engine.engine, engine.precision, engine.mode)
 
 
 def trio(picture: Comparison) -> str:
