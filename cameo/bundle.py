@@ -23,7 +23,7 @@ from cameo.artifact import sha256_of
 from cameo.errors import BundleError
 from cameo.tensors import TensorSpec
 
-FORMAT = 1
+FORMAT = 2
 MODES = ("quality", "balanced", "fast")
 """What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned channels); more."""
 MANIFEST_NAME = "bundle.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cameo import __version__
 from cameo.errors import CameoError, OutputError, PhotoError
+
+_FLOW_OPTIONS = ("size", "alpha", "aligned", "sr", "tile", "max_faces", "mask", "seed")
 
 if TYPE_CHECKING:
     from cameo.loading import Loaded
@@ -28,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
 
 
@@ -93,6 +99,9 @@ def _loading_options() -> argparse.ArgumentParser:
         "--alpha", type=float, default=None, help="gpen: share of the restored face, 0 to 1 (default: 1)"
     )
     loading.add_argument("--sr", action="store_true", help="gpen: enlarge the photo as well")
+    loading.add_argument("--max-faces", type=_count, default=None, help="gpen: restore only the first so many faces")
+    loading.add_argument("--mask", type=Path, default=None, help="gpen inpainting: a picture, white where parts miss")
+    loading.add_argument("--seed", type=int, default=None, help="gpen-sr: of the noise that details come from")
     loading.add_argument("--tile", type=_tile, default=None, help="gpen: side of the tiles of --sr (256), or 'none'")
     return loading
 
@@ -162,7 +171,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _flow_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The options of the model's flow that were given; a flow refuses those that it does not have."""
-    given = {name: getattr(parsed, name) for name in ("size", "alpha", "aligned", "sr", "tile")}
+    given = {name: getattr(parsed, name) for name in _FLOW_OPTIONS}
     whole = ("full", "none")  # for a flow, None is a choice of its own
     return {
         name: None if value in whole else value
