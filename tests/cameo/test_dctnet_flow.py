@@ -236,7 +236,7 @@ def test_cascades_stand_in_and_the_notes_say_so(missing):
     assert any("Haar cascades stand in" in note and all(name in note for name in missing) for note in flow.notes)
     assert any("ellipse" in note for note in flow.notes)
     assert "short side of at most 720 px" in flow.describe()
-    assert "CascadeFinder" in flow.describe()
+    assert "cascades" in flow.describe()
 
 
 def test_bundle_without_a_generator_is_refused():

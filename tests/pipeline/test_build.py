@@ -44,6 +44,36 @@ def bundle(built: Path, tmp_path: Path) -> Path:
     return shutil.copytree(built, tmp_path / "bundle")
 
 
+def test_pruned_networks_join_as_a_mode(weights: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, precisions=("fp32",), prune=0.3)
+    assert build(model("dctnet"), weights, tmp_path / "pruned", options, print)
+    assert not build(model("dctnet"), weights, tmp_path / "pruned", options, print)
+    bundle = Bundle(tmp_path / "pruned")
+    for network in bundle.networks.values():
+        whole, pruned = network.engines
+        assert (whole.mode, pruned.mode) == ("quality", "balanced")
+        assert pruned.file.bytes < 0.7 * whole.file.bytes
+        assert json.loads(bundle.verified(network.converted["pruned"].record).read_text())["pruned"] == 0.3
+    with cameo.load(tmp_path / "pruned", mode="balanced") as cartoonize:
+        assert {entry.mode for entry in cartoonize.engines.values()} == {"balanced"}
+        cartoonize(np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"prune": 0.3, "recover_steps": 9}, PhotoError, "recovery learns from photos and got none"),
+        ({"recover_steps": 9}, EngineError, "nothing to recover without pruning"),
+    ],
+)
+def test_recovery_needs_pruning_and_photos(
+    changed: dict[str, float], error: type[Exception], said: str, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        build(model("dctnet"), weights, tmp_path / "bundle", replace(OPTIONS, **changed), print)  # type: ignore[arg-type]
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_second_build_does_nothing(weights: Path, built: Path) -> None:
     lines: list[str] = []
     assert not build(model("dctnet"), weights, built, OPTIONS, lines.append)

@@ -27,6 +27,14 @@ def test_nodes_and_gate_are_told() -> None:
     assert "0.25 to 3" in page
 
 
+def test_pruning_is_told() -> None:
+    record = {"pruned": 0.3, "widths": {"stem": [32, 16]}, "parameters": [200, 92], "macs": [100.0, 43.0]}
+    page = conversion("pruned", {**record, "held_out_psnr_pruned": 27.2, "held_out_psnr_recovered": 39.8, "steps": 9})
+    assert "30 % of the channels are gone; what is left: parameters 46 %, multiplications 43 %." in page
+    assert "held-out photos: 27.2 dB, 39.8 dB after 9 steps of recovery." in page
+    assert "dB" not in conversion("pruned", record)
+
+
 def test_a_graph_wholly_converted_has_no_table() -> None:
     page = conversion("fp16", {**RECORD, "kept_fp32": [], "gate": {**RECORD["gate"], "value": "Infinity"}})
     assert "0 of 456 nodes" in page

@@ -23,7 +23,7 @@ _TITLES = {
     "planned_memory": "Planned GPU memory",
     "max_difference": "Largest difference",
     "landmark_shift": "Largest shift of a face's points",
-    "landmark_shift_share": "The same, of the eyes' distance",
+    "landmark_shift_share": "That shift, of the eyes' distance",
     "faces_lost": "Faces lost",
 }
 

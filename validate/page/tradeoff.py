@@ -15,7 +15,6 @@ _WIDTH, _HEIGHT = 460, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 40
 _HIGHEST_DB = 70.0
 """A PSNR beyond it means a few values that differ by one level; drawn at the top."""
-_LABEL_STEP = 14
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def tradeoff(network: NetworkResult, name_of: Callable[[EngineResult], str]) -> 
         if (original := find(network.original.measurements, metric)) is not None
     ]
     drawn = "".join(charts)
-    return f'<h3>Fidelity against cost</h3><div class="pair">{drawn}</div>' if drawn else ""
+    return f'<h3>Fidelity against cost</h3><div class="pair tradeoff">{drawn}</div>' if drawn else ""
 
 
 def _points(network: NetworkResult, metric: str, name_of: Callable[[EngineResult], str]) -> list[Point]:
@@ -66,20 +65,13 @@ def _chart(title: str, unit: str, points: Sequence[Point], original: float) -> s
         f'<text class="tick" x="{_LEFT - 6}" y="{y(db) + 4:.1f}" text-anchor="end">{db}</text>'
         for db in range(lowest, int(_HIGHEST_DB) + 1, 10)
     )
-    marks, taken = "", list[float]()
-    for point in points:
-        level = y(point.psnr) + 4
-        while any(abs(level - other) < _LABEL_STEP for other in taken):  # labels move down until they can be read
-            level += 2
-        taken.append(level)
-        beyond = x(point.cost) > 0.6 * _WIDTH
-        about = f"{point.label}: {number(point.cost, unit)}, {number(point.psnr, 'dB')}"
+    marks, legend = "", ""
+    for place, point in enumerate(points, start=1):
         marks += (
-            f'<circle class="point {escape(point.mode)}" cx="{x(point.cost):.1f}" cy="{y(point.psnr):.1f}" r="5">'
-            f"<title>{escape(about)}</title></circle>"
-            f'<text class="tick" x="{x(point.cost) + (-9 if beyond else 9):.1f}" y="{level:.1f}" '
-            f'text-anchor="{"end" if beyond else "start"}">{escape(point.label)}</text>'
+            f'<circle class="point {escape(point.mode)}" cx="{x(point.cost):.1f}" cy="{y(point.psnr):.1f}" r="8"/>'
+            f'<text class="place" x="{x(point.cost):.1f}" y="{y(point.psnr) + 4:.1f}">{place}</text>'
         )
+        legend += f"<li>{escape(point.label)}: {number(point.cost, unit)}, {number(point.psnr, 'dB')}</li>"
     at = x(original)
     return (
         f'<figure class="chart"><figcaption>PSNR in dB against {escape(title)} in {escape(unit)}</figcaption>'
@@ -88,5 +80,5 @@ def _chart(title: str, unit: str, points: Sequence[Point], original: float) -> s
         f'<text class="tick" x="{at - 5:.1f}" y="{_HEIGHT - _BOTTOM - 5}" text-anchor="end">the original</text>'
         f'{marks}<text class="tick" x="{_LEFT}" y="{_HEIGHT - 18}">0</text>'
         f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 18}" text-anchor="end">{number(widest, unit)}</text>'
-        "</svg></figure>"
+        f'</svg><ol class="small">{legend}</ol></figure>'
     )
