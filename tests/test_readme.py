@@ -86,11 +86,12 @@ def test_a_second_demo_builds_nothing_and_says_so(demo: Demo) -> None:
 @pytest.mark.parametrize("line", CAMEO_LINES)
 def test_cameo_commands(line: str, demo: Demo) -> None:
     photo = str(ROOT / "demo/photo.jpg")
-    typed = line.replace("build/dctnet", "build/demo").replace(" photo.jpg", f" {photo}")
+    typed = line.replace("build/dctnet", "build/demo").replace("build/gpen-bfr-512", "build/demo-gpen")
+    typed = re.sub(r" (photo|group)\.jpg", f" {photo}", typed)
     output = python(["-m", "cameo.commands", *shlex.split(typed)[1:]], demo.folder)
     assert output.strip()
     if " run " in line:
-        assert (demo.folder / "cartoon.png").stat().st_size > 10_000
+        assert (demo.folder / typed.rpartition(" -o ")[2]).stat().st_size > 10_000
 
 
 @pytest.mark.slow
