@@ -8,8 +8,7 @@ whoever does not feed it gets that of the feed `seed`, an integer (0 where there
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from cameo.tensors import TensorSpec
 PREFIX: Final = "noise_"
 
 
-class SeededNoise:
+class SeededNoise(Session):
     """Runs `session`, whose inputs `noises` are drawn from a seed where they are not fed.
 
     Every picture of a batch gets the same, so that no result depends on what else is in the batch.
@@ -42,14 +41,6 @@ class SeededNoise:
     def close(self) -> None:
         """Free the network's memory."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def with_noise(session: Session, inputs: Sequence[TensorSpec]) -> Session:

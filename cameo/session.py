@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +13,24 @@ from numpy.typing import NDArray
 Tensor = NDArray[np.generic]
 
 
-class Session(Protocol):
+class Session(ABC):
     """What every backend returns. Feeds and results are keyed by the names in the network's `TensorSpec`s.
 
     Sessions are not safe to share between threads unless a backend says otherwise.
     """
 
+    @abstractmethod
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return every output of the network for one batch, as arrays that the caller owns."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Free the device memory; calling it twice does no harm."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cameo.errors import CameoError, CheckpointError, GateError, OutputError
+from pipeline.store import copy_into_place
 
 app = typer.Typer(
     help="Turn portrait models into lean engines, and prove them against the original. (--debug shows tracebacks.)",
@@ -85,7 +85,7 @@ def export(
     for stage in chosen.pass_stages():
         result = store.run(stage, result.artifact)
         console.print(f"{stage.name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
-    _copy(result.artifact.path, out)
+    copy_into_place(result.artifact.path, out)
     console.print(f"wrote {out}")
 
 
@@ -122,8 +122,8 @@ def optimize_(
             f"{precision}: {result.facts['kept_fp32']} of {result.facts['nodes']} nodes stay in FP32, "
             f"{result.facts['gate']['value']} dB against the FP32 graph"
         )
-        _copy(artifact.path.with_name(module.RECORD), out.with_suffix(f".{module.RECORD}"))
-    _copy(artifact.path, out)
+        copy_into_place(artifact.path.with_name(module.RECORD), out.with_suffix(f".{module.RECORD}"))
+    copy_into_place(artifact.path, out)
     console.print(f"wrote {out}")
 
 
@@ -227,14 +227,3 @@ def _store(out: Path) -> Path:
 def _check_suffix(out: Path, suffix: str) -> None:
     if out.suffix != suffix:
         raise OutputError(f"--out {out} must end in {suffix}")
-
-
-def _copy(source: Path, out: Path) -> None:
-    """Copy into place as a whole: a full disk or a kill leaves no half-written file."""
-    part = out.with_name(f".{out.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {out} ({error.strerror}): check the folder and its free space") from error

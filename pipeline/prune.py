@@ -8,7 +8,6 @@ the pruned network taking turns.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from engines import InputRange, engine
 from exporters.prune_channels import Photos, PruneChannels
 from exporters.trainable import trainable
 from pipeline.recipe import recipe
-from pipeline.store import Result, Store
+from pipeline.store import Result, Store, copy_into_place
 
 TARGET = "sm_86"
 WARM_UP, ROUNDS = 2, 9
@@ -104,7 +103,7 @@ def prune(request: Request, weights: Path, out: Path, say: Callable[[str], None]
         raise OutputError(f"there is no folder {out.parent} for {out.name}: make it first")
     stage, store, original = request.stage(out), Store(_store(out), say), Artifact.of(weights)
     result = store.run(stage, original)
-    _place(result.artifact.path, out)
+    copy_into_place(result.artifact.path, out)
     exported = [_exported(request.network, artifact, store) for artifact in (original, Artifact.of(out))]
     skipped = result.facts.get("photos", {}).get("skipped", {})
     left_out = [f"left out: {reason}" for reason in skipped.values()]
@@ -180,13 +179,3 @@ def _latencies_ms(graphs: list[Path], size: tuple[int, int]) -> list[float]:
     for session in sessions:
         session.close()
     return [median(times[WARM_UP:]) for times in taken]
-
-
-def _place(source: Path, out: Path) -> None:
-    part = out.with_name(f".{out.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {out} ({error.strerror}): check the folder and its free space") from error

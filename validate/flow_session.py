@@ -13,15 +13,14 @@ import importlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 
 
-class FlowSession:
+class FlowSession(Session):
     """Runs `flow`, an object with `run(photo)` and perhaps `find_faces(photo)`; `close` frees its networks."""
 
     def __init__(self, flow: Any, close: Callable[[], None]) -> None:
@@ -39,14 +38,6 @@ class FlowSession:
 
     def close(self) -> None:
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _points(faces: Any) -> Tensor:

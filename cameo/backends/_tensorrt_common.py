@@ -11,8 +11,8 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, Self
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from cameo.backends._cuda import ACTIVATIONS, Cuda, DeviceBuffer
 from cameo.backends._feeds import checked
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
 
@@ -54,7 +54,7 @@ class _Profile(NamedTuple):
         return sum(prod(shape) for shape in self.largest.values())
 
 
-class TensorRtSession:
+class TensorRtSession(Session):
     """One engine with one execution context on one stream."""
 
     def __init__(self, trt: ModuleType, cuda: Cuda, engine_name: str, path: Path) -> None:
@@ -133,14 +133,6 @@ class TensorRtSession:
             buffer.free()
         self._cuda.end_stream(self._stream)
         ACTIVATIONS.leave()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _spec(trt: ModuleType, engine: Any, index: int) -> TensorSpec:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cameo.backends import SessionOptions
 from cameo.backends._feeds import checked
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
 DEVICES = ("cuda", "cpu")
@@ -43,7 +42,7 @@ def why_unavailable(precision: str = "fp32") -> str | None:
     return None
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """One graph on one execution provider."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
@@ -108,14 +107,6 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the graph and its arena; calling it twice does no harm."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class BoundRun:

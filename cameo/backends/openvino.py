@@ -12,13 +12,12 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cameo.backends import SessionOptions
 from cameo.backends._feeds import checked
 from cameo.errors import EngineError, EngineUnavailable
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
 DEVICES = ("cpu",)
@@ -48,7 +47,7 @@ def _hint(precision: str) -> str:
     return "f32" if precision == "int8" and not _has_bf16() else _HINTS[precision]
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """One model with one inference request, compiled for the shapes that it ran last."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
@@ -105,14 +104,6 @@ class OpenVinoSession:
     def close(self) -> None:
         """Free the model; calling it twice does no harm."""
         self._request = self._model = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -12,8 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cameo.faces.face import Face, Image
 from cameo.flows.gpen import GpenFlow, open_flow
@@ -34,7 +33,7 @@ class KnownFaces:
         return self.faces
 
 
-class GroupSession:
+class GroupSession(Session):
     """The flow behind the seam of a network."""
 
     def __init__(self, flow: GpenFlow, close: Callable[[], None]) -> None:
@@ -53,14 +52,6 @@ class GroupSession:
 
     def close(self) -> None:
         self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_session(spec: Mapping[str, Any]) -> Session:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
 
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 
 
-class FakeSession:
+class FakeSession(Session):
     """Runs `compute(image) -> {output: tensor}`; `shapes` are those of the images it was fed."""
 
     def __init__(self, compute: Callable[[Tensor], dict[str, Tensor]]) -> None:
@@ -22,14 +20,6 @@ class FakeSession:
 
     def close(self) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def image_session(compute: Callable[[Tensor], Tensor]) -> FakeSession:

@@ -6,15 +6,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 
 
-class FrozenSession:
+class FrozenSession(Session):
     """The part of a graph that computes `outputs` (result name -> tensor name) from its image and constant feeds."""
 
     def __init__(self, path: Path, outputs: Mapping[str, str], feeds: Mapping[str, Any]) -> None:
@@ -36,14 +35,6 @@ class FrozenSession:
 
     def close(self) -> None:
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class FrozenGenerator(FrozenSession):

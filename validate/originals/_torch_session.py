@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     Run = Callable[..., Mapping[str, torch.Tensor]]
 
 
-class TorchSession:
+class TorchSession(Session):
     """Runs `run` on `image` as float32 `(N, 3, H, W)` RGB in 0..255, eagerly and without autograd.
 
     What else is fed follows it as tensors, in its order.
@@ -36,14 +35,6 @@ class TorchSession:
 
     def close(self) -> None:
         """Nothing is held but memory."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def to_photo(levels: torch.Tensor) -> torch.Tensor:

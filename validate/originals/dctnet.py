@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from cameo.errors import CheckpointError, EngineError
-from cameo.session import Tensor
+from cameo.session import Session, Tensor
 from exporters.frozen_graph import node_name, read_frozen_graph
 
 LIBRARIES = ("tensorflow", "tensorflow-cpu")
@@ -48,7 +47,7 @@ _ENDS: Mapping[str, Ends] = {
 }
 
 
-class FrozenGraphSession:
+class FrozenGraphSession(Session):
     """A frozen graph in `tf.compat.v1.Session`, fed uint8 RGB batches as its engines are."""
 
     def __init__(self, graph_def: Any, ends: Ends) -> None:
@@ -88,14 +87,6 @@ class FrozenGraphSession:
 
     def close(self) -> None:
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_original(network: str, weights: Path) -> FrozenGraphSession:
