@@ -141,6 +141,7 @@ class _Styles(nn.Module):
         layers = [network.final_linear[0], *list(network.generator.style)[1:]]
         self.mlp = nn.ModuleList(_linear([layer], GAIN) for layer in layers)
         self.modulation = _linear(modulations, 1)
+        self.eps = _eps(layers[0].weight.shape[0])
         self.widths = [modulation.weight.shape[0] for modulation in modulations]
         self.count = count
 
@@ -148,11 +149,16 @@ class _Styles(nn.Module):
         """The styles `(N, C)` of the layers and of the RGB pictures."""
         first, *others = self.mlp
         w = F.leaky_relu(first(feature), SLOPE)
-        w = w * torch.rsqrt((w * w).mean(dim=1, keepdim=True) + EPS)
+        w = w * torch.rsqrt((w * w).mean(dim=1, keepdim=True) + self.eps)
         for layer in others:
             w = F.leaky_relu(layer(w), SLOPE)
         styles = self.modulation(w).split(self.widths, dim=1)
         return list(styles[: self.count]), list(styles[self.count :])
+
+
+def _eps(count: int) -> Tensor:
+    """EPS as a vector: a scalar so near to zero is taken for zero, and the addition dropped, by torch's exporter."""
+    return nn.Buffer(torch.full((count,), EPS))
 
 
 class _StyledLayer(nn.Module):
@@ -169,6 +175,7 @@ class _StyledLayer(nn.Module):
         parts = weight.split(halves, dim=1) if halves and not conv.upsample else [weight]
         self.weights = nn.ParameterList([_frozen(part.transpose(0, 1) if conv.upsample else part) for part in parts])
         self.squares = nn.Buffer(weight.double().pow(2).sum((2, 3)).t().float().contiguous())
+        self.eps = _eps(outputs)
         self.bias = nn.Buffer(bias[:, :outputs, 0, 0].clone())
         self.fir = nn.Buffer(_depthwise(conv.blur.kernel, outputs)) if conv.upsample else None
         self.skip_gain = nn.Buffer(layer.noise.weight.detach() * GAIN)
@@ -176,7 +183,7 @@ class _StyledLayer(nn.Module):
 
     def forward(self, inputs: tuple[Tensor, ...], style: Tensor) -> tuple[Tensor, Tensor]:
         """f(y + b / d) of the already scaled inputs, and the d that is still to be multiplied, `(N, C)`."""
-        norm = torch.sqrt((style * style) @ self.squares + EPS)  # 1 / d
+        norm = torch.sqrt((style * style) @ self.squares + self.eps)  # 1 / d
         y = self._upsampled(inputs) if self.upsample else self._summed(inputs)
         return F.leaky_relu(y + _per_channel(self.bias * norm), SLOPE), 1 / norm
 

@@ -181,6 +181,21 @@ def test_exported_graph_gives_the_originals_levels(checkpoint: Path, exported: A
     assert np.abs(swapped - expected[:1]).max() > 1, "the comparison above can fail"
 
 
+def test_dead_filters_and_an_empty_style_stay_finite(tmp_path: Path) -> None:
+    """EPS is in the graph: torch's exporter takes a scalar of 1e-8 for zero."""
+    import onnx
+
+    network = generator(size=256, narrow=0.0625, channel_multiplier=1, style_dim=32)
+    with torch.no_grad():
+        network.generator.convs[3].conv.weight[0, :2] = 0
+        for parameter in network.final_linear.parameters():
+            parameter.zero_()
+    exporter("gpen-bfr-256").run(save_checkpoint(network, tmp_path / "dead.pth"), tmp_path / "dead.onnx")
+    images = fill.smooth_u8("dead", 256, 256)[None]
+    (result,) = run(onnx.load(tmp_path / "dead.onnx"), {"image": images})
+    assert np.abs(result - restored(network, images).astype(int)).max() <= 1
+
+
 def test_exported_graph_computes_no_weights(exported: Any) -> None:
     import onnx
 
