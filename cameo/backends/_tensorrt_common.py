@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -69,8 +70,10 @@ class TensorRtSession(Session):
             )
         self._context: Any = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         edges = [_spec(trt, self._engine, index) for index in range(self._engine.num_io_tensors)]
-        self._inputs = [s for s in edges if self._engine.get_tensor_mode(s.name) == trt.TensorIOMode.INPUT]
-        self._outputs = [spec for spec in edges if spec not in self._inputs]
+        inputs = [s for s in edges if self._engine.get_tensor_mode(s.name) == trt.TensorIOMode.INPUT]
+        self._outputs = [spec for spec in edges if spec not in inputs]
+        # An engine built for one picture has a batch axis of 1; larger batches are cut up.
+        self._inputs = [replace(spec, shape=("?", *spec.shape[1:])) for spec in inputs]
         self._profiles = _profiles(self._engine, self._inputs)
         self._profile = 0
         self._buffers = {spec.name: DeviceBuffer(cuda) for spec in edges}
@@ -78,7 +81,7 @@ class TensorRtSession(Session):
         ACTIVATIONS.join(cuda)
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every output of the network for one batch.
+        """Return every output of the network for one batch; one larger than the engine was built for runs in parts.
 
         Raises:
             EngineError: the session is closed, the feeds fit no profile, or the GPU's memory ran out.
@@ -86,6 +89,22 @@ class TensorRtSession(Session):
         if self._closed:
             raise EngineError(f"{self._name} was asked to run after its session was closed: open it again")
         arrays = checked(self._name, self._inputs, feeds)
+        first, *others = [self._run_part(part) for part in self._parts(arrays)]
+        if not others:
+            return first
+        return {name: np.concatenate([array, *(part[name] for part in others)]) for name, array in first.items()}
+
+    def _parts(self, arrays: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The batch as it is where a profile takes it, or where none would take a part of it; else cut up."""
+        alone = {name: array[:1] for name, array in arrays.items()}
+        batches = [min(s[0] for s in p.largest.values()) for p in self._profiles if p.contains(alone)]
+        if not batches or any(profile.contains(arrays) for profile in self._profiles):
+            return [arrays]
+        most, batch = max(batches), len(next(iter(arrays.values())))
+        starts = range(0, batch, most)
+        return [{name: array[start : start + most] for name, array in arrays.items()} for start in starts]
+
+    def _run_part(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         self._choose_profile(arrays)
         for name, array in arrays.items():
             self._context.set_input_shape(name, array.shape)

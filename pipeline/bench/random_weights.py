@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 SAID = "random weights of the published shapes"
 SEED = 0
-NOISE_WEIGHT = 0.7  # training starts at 0, where the encoder's features would count for nothing
+# Training starts with zeros, where the encoder's features would count for nothing. All of them differ, because passes
+# merge two layers of the same bias and noise weight, which then plan for more memory than trained ones.
+NOISE_WEIGHT, SPREAD = 0.7, 0.1
 PICTURE_GAIN = 0.25  # of the layers that draw: the result lies in [-1, 1] as a photo's does, so clipping hides nothing
 
 
@@ -56,7 +58,9 @@ def _generator(size: int, narrow: float | None) -> nn.Module:
     with torch.no_grad():
         for key, weights in network.named_parameters():
             if key.endswith("noise.weight"):
-                weights.fill_(NOISE_WEIGHT)
+                weights.copy_(NOISE_WEIGHT + SPREAD * torch.randn_like(weights))
+            elif key.endswith("activate.bias"):
+                weights.copy_(SPREAD * torch.randn_like(weights))
             elif "to_rgb" in key and key.endswith("conv.weight"):
                 weights.mul_(PICTURE_GAIN)
     return network

@@ -62,8 +62,14 @@ def test_the_smallest_profile_that_takes_the_shape_is_chosen(session: TensorRtSe
 
 
 def test_a_shape_of_no_profile_is_one_sentence(session: TensorRtSession) -> None:
-    with pytest.raises(EngineError, match=r"was fed image \(5, 64, 64, 3\): it was built for .*larger range"):
-        session.run({"image": image(5, 64, 64, 3)})
+    with pytest.raises(EngineError, match=r"was fed image \(5, 300, 64, 3\): it was built for .*larger range"):
+        session.run({"image": image(5, 300, 64, 3)})
+
+
+@pytest.mark.parametrize("batch", [2, 4, 5, 9])
+def test_a_batch_beyond_the_profiles_runs_in_parts(session: TensorRtSession, batch: int) -> None:
+    photos = image(batch, 100, 100, 3)
+    np.testing.assert_array_equal(session.run({"image": photos})["result"], 255 - photos)
 
 
 def test_buffers_only_grow(session: TensorRtSession, cuda: FakeCuda) -> None:
