@@ -31,8 +31,8 @@ from validate.remote import RemoteSession, Spec
 TITLE = f"GPEN, {random_weights.SAID}"
 LIBRARIES = gpen.LIBRARIES
 
-BATCHES = {256: (1, 3), 512: (1, 3), 1024: (1, 3), 2048: (1,)}
-"""By size, the batches whose fidelity is measured; at 2048² the original takes a minute a face."""
+SIZES, BATCHES = (256, 512, 1024, 2048), (1, 3)
+"""What fidelity is measured at."""
 
 LARGE_PIXELS, LARGE_GIB = 3 * 1024 * 1024, 16
 """From so many pixels in a batch, the original is given so much free memory or left out, which its row says."""
@@ -75,7 +75,7 @@ def measure(folder: Path, say: Say) -> list[Row]:
     Raises:
         CameoError: whatever building and running raise.
     """
-    cases = {size: _Case(size, folder / f"weights-{size}", folder / f"gpen-{size}") for size in BATCHES}
+    cases = {size: _Case(size, folder / f"weights-{size}", folder / f"gpen-{size}") for size in SIZES}
     compared = [*cases.values(), *_demo(folder)]
     for case in compared:
         _build(case, say)
@@ -105,7 +105,7 @@ def _build(case: _Case, say: Say) -> None:
 
 def _fidelity(case: _Case, say: Say) -> Iterator[Row]:
     """The FP32 engines against the faithful network, on a real face."""
-    for batch in BATCHES[case.size]:
+    for batch in BATCHES:
         free_gib = psutil.virtual_memory().available / 2**30
         if case.size**2 * batch >= LARGE_PIXELS and free_gib < LARGE_GIB:
             told = f"not measured: {free_gib:.0f} GiB of memory are free, {LARGE_GIB} wanted for the original"
