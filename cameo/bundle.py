@@ -24,8 +24,8 @@ from cameo.errors import BundleError
 from cameo.tensors import TensorSpec
 
 FORMAT = 2
-MODES = ("quality", "balanced", "fast")
-"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned channels); more."""
+MODES = ("quality", "balanced")
+"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned channels)."""
 MANIFEST_NAME = "bundle.json"
 
 

@@ -89,7 +89,9 @@ def _loading_options() -> argparse.ArgumentParser:
 
     loading = argparse.ArgumentParser(add_help=False)
     loading.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")
-    loading.add_argument("--mode", default="", choices=MODES, help="what may be given up (default: quality, nothing)")
+    loading.add_argument(
+        "--mode", default="", choices=MODES, help="what may be given up (default: quality, nothing that shows)"
+    )
     loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16, int8)")
     loading.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
     loading.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")

@@ -110,8 +110,8 @@ def load(
 ) -> Loaded:
     """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
 
-    `mode` "quality" is what is chosen without it; "balanced" and "fast" give up fidelity for speed and memory, if the
-    bundle was built with them. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+    `mode` "quality" is what is chosen without it; "balanced" gives up some fidelity for speed and memory, if the bundle
+    was built with it. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
 
     Raises:
         BundleError: no bundle there, or one that was changed.
@@ -140,7 +140,8 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
         asked = " ".join(filter(None, (options.engine, options.precision, options.mode)))
         offers = ", ".join(entry.label for entry in network.engines)
         raise EngineUnavailable(
-            f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; build it with it"
+            f"the bundle has no engine '{asked}' for {network.name}: it has {offers}; ask for one of these, or "
+            "build the bundle again with another precision, pruning or engine"
         )
     reasons = {}
     for entry in sorted(fitting, key=_preference):

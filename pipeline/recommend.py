@@ -71,6 +71,7 @@ def sentence(comparison: Mapping[str, Any]) -> str:
     against = comparison["against"]
     advice = f"use {INT8 if comparison['recommended'] else against}"
     if "speedup" in comparison:
-        return f"{INT8} is {comparison['speedup']:.2f} × as fast as {against} here: {advice}"
+        speedup = f"{comparison['speedup']:.2f} × as fast as {against} here"
+        return f"{INT8} is {speedup}, worth it from {WORTH_IT:g} on: {advice}"
     own, theirs = comparison["planned_mib"], comparison["rival_planned_mib"]
     return f"{INT8} plans {own:.0f} MiB and {against} {theirs:.0f} MiB: {advice}"
