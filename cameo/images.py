@@ -23,6 +23,9 @@ Pixels = NDArray[np.uint8]
 
 # A 100-megapixel medium-format sensor gives 11648 x 8736: 102 million.
 MAX_PIXELS: Final = 120_000_000
+PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Of the files that count as photos in a folder; a file that is named can be of any format that can be read."""
+
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.
 _ENCODER: Final[dict[str, dict[str, int]]] = {
@@ -64,6 +67,22 @@ def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
         return _decode(io.BytesIO(source), "The photo", max_pixels)
     with _open(source) as file:
         return _decode(file, str(source), max_pixels)
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The files of a folder that are photos by their names, sorted.
+
+    Raises:
+        PhotoError: there is no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise PhotoError(f"there is no folder {folder}, expected one of photos: check the path")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not found:
+        raise PhotoError(
+            f"{folder} holds no photos, expected files of {', '.join(sorted(PHOTO_SUFFIXES))}: name another"
+        )
+    return found
 
 
 def _open(path: str | Path) -> BinaryIO:

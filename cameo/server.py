@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -133,7 +133,7 @@ class PhotoServer:
 
     def _work(self, photo: bytes, suffix: str) -> _Answer:
         result = self.model.flow.run(read_photo(photo, self.options.max_megapixels * 1_000_000))
-        return _Answer(encode_image(result.image, suffix), len(result.faces), getattr(result, "note", ""))
+        return _Answer(encode_image(result.image, suffix), len(result.faces), result.note)
 
 
 def serve(open_model: Callable[[], Loaded], options: ServeOptions, host: str, port: int) -> None:
@@ -167,8 +167,8 @@ def _media_type(accept: str) -> str:
 
 def _as_json(request: Request, error: Exception) -> Response:
     """Every refusal, 404 and 405 included, as JSON."""
-    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
-    return JSONResponse({"error": str(getattr(error, "detail", error))}, status, headers)
+    refused = cast("HTTPException", error)
+    return JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
 
 
 _PAGE: Final = """<!doctype html>

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporters.edges import RGB, add_image_input
-from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
+from exporters.torch_checkpoint import load_state_dict, with_weights
 from exporters.torch_graph import export_graph, save_graph
 
 if TYPE_CHECKING:
@@ -62,8 +62,4 @@ def load_network(source: Path, network: str) -> ParseNet:
     """
     from exporters.networks.parsenet import ParseNet
 
-    module = ParseNet()
-    weights = load_state_dict(source, network)
-    check_keys(weights, shapes_of(module.state_dict()), network, source)
-    module.load_state_dict(weights)
-    return module.eval()
+    return with_weights(ParseNet(), load_state_dict(source, network), network, source)

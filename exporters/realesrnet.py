@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from exporters.edges import RGB, add_image_input, add_image_output
-from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of
+from exporters.torch_checkpoint import load_state_dict, with_weights
 from exporters.torch_graph import export_graph, save_graph
 
 if TYPE_CHECKING:
@@ -73,7 +73,4 @@ def load_network(source: Path, network: str) -> RRDBNet:
     from exporters.networks.rrdbnet import RRDBNet, count_blocks
 
     weights = load_state_dict(source, network)
-    module = RRDBNet(SCALES[network], count_blocks(weights))
-    check_keys(weights, shapes_of(module.state_dict()), network, source)
-    module.load_state_dict(weights)
-    return module.eval()
+    return with_weights(RRDBNet(SCALES[network], count_blocks(weights)), weights, network, source)

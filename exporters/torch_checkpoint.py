@@ -12,14 +12,16 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cameo.errors import CheckpointError
 from exporters.checkpoint_kinds import Shapes, looks_like
 from exporters.safetensors_file import read_safetensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+Module = TypeVar("Module", bound="nn.Module")
 
 CONTAINERS = ("g_ema", "params_ema", "net_recon", "state_dict", "params", "model", "net", "g")
 """Where training files keep the weights to serve, the averaged ones first."""
@@ -81,6 +83,17 @@ def wrong_network(
         f"{path} is not for {network}: it looks like {looks_like(shapes_of(found))}, expected "
         f"{expected}: use the file published for {network}"
     )
+
+
+def with_weights(module: Module, state: Mapping[str, Tensor], network: str, path: Path, assign: bool = False) -> Module:
+    """`module` with the weights of a checkpoint, in evaluation mode; to `assign` is for modules without memory.
+
+    Raises:
+        CheckpointError: any key is missing, extra or of another shape.
+    """
+    check_keys(state, shapes_of(module.state_dict()), network, path)
+    module.load_state_dict(state, assign=assign)
+    return module.eval()
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:

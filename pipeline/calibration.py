@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cameo.errors import PhotoError
-from pipeline.validation import PHOTO_SUFFIXES
+from cameo.images import photos_in
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 
@@ -17,11 +16,4 @@ def calibration_photos(place: Path | None) -> tuple[Path, ...]:
         PhotoError: there are none.
     """
     folder = place or DEMO
-    if folder.is_file():
-        return (folder,)
-    if not folder.is_dir():
-        raise PhotoError(f"there is no photo or folder {folder}: check --calibration")
-    found = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES))
-    if not found:
-        raise PhotoError(f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}): name another --calibration")
-    return found
+    return (folder,) if folder.is_file() else tuple(photos_in(folder))

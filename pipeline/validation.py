@@ -11,7 +11,7 @@ import cameo
 from cameo.artifact import sha256_of
 from cameo.bundle import Bundle
 from cameo.errors import CheckpointError, PhotoError
-from cameo.images import read_photo
+from cameo.images import photos_in, read_photo
 from pipeline.recipe import model
 from validate.compare import ValidationOptions, run_validation
 from validate.flow import NAME as FLOW
@@ -19,7 +19,6 @@ from validate.report import FlowPicture, write
 from validate.results import Report
 
 DEMO_PHOTO = Path(__file__).resolve().parents[1] / "demo" / "photo.jpg"
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 def validate_bundle(
@@ -84,10 +83,7 @@ def _original(bundle: Bundle, network: str, weights: Path | None) -> Path:
 
 def _photos(place: Path) -> Sequence[Path]:
     if place.is_dir():
-        found = sorted(path for path in place.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
-        if not found:
-            raise PhotoError(f"{place} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}): name another folder")
-        return found
+        return photos_in(place)
     if not place.is_file():
         raise PhotoError(f"there is no photo or folder {place}: check --photos")
     return [place]

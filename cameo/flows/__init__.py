@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
 
+from cameo.errors import CameoError
 from cameo.faces.face import Face, Image
 from cameo.images import Photo
 
 Progress = Callable[[int, int], None]
 """Told what is done and what there is to do, in steps of whatever the flow counts."""
+
+
+Options = TypeVar("Options")
+
+
+def options_of(kind: type[Options], flow: str, given: Mapping[str, object]) -> Options:
+    """The options of a flow, a dataclass that checks its values itself, from those that were given by name.
+
+    Raises:
+        CameoError: one is unknown or out of range.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise CameoError(f"{flow} has no option {', '.join(unknown)}, expected one of {', '.join(sorted(known))}.")
+    chosen: Any = given
+    return kind(**chosen)
 
 
 class Outcome(Protocol):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from cameo.faces.alignment import crop, invert, similarity_in_image_frame, squar
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import FaceFinder
 from cameo.faces.face import Face, Image, Matrix
-from cameo.flows import Progress
+from cameo.flows import Progress, options_of
 from cameo.images import MAX_PIXELS, Photo, read_photo
 from cameo.session import Session
 
@@ -253,7 +253,9 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     alpha = read_photo(assets["alpha"]) if "alpha" in assets else None
     if alpha is None:
         notes.append("The bundle has no alpha mask: an ellipse with a soft rim stands in.")
-    return DctNetFlow(sessions[BACKGROUND], sessions[HEAD], find_faces, alpha, _options(options), notes)
+    return DctNetFlow(
+        sessions[BACKGROUND], sessions[HEAD], find_faces, alpha, options_of(DctNetOptions, "dctnet", options), notes
+    )
 
 
 def _finder(sessions: Mapping[str, Session], notes: list[str]) -> FindFaces:
@@ -262,11 +264,3 @@ def _finder(sessions: Mapping[str, Session], notes: list[str]) -> FindFaces:
     missing = " and ".join(name for name in (DETECTOR, LANDMARKS) if name not in sessions)
     notes.append(f"The bundle lacks {missing}: OpenCV's Haar cascades stand in and find frontal faces only.")
     return CascadeFinder()
-
-
-def _options(options: Mapping[str, object]) -> DctNetOptions:
-    known = {field.name for field in fields(DctNetOptions)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise CameoError(f"dctnet has no option {', '.join(unknown)}, expected one of {', '.join(sorted(known))}.")
-    return DctNetOptions(**options)  # type: ignore[arg-type]  # checked in __post_init__

@@ -18,7 +18,7 @@ The numbers are those of the original (`FaceEnhancement.process`). Knowingly dif
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +31,12 @@ from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Face, Image, Matrix
 from cameo.faces.paste import MASK_SIZE, FacePaster, Mask, crop_from, face_mask, rectangle_mask
 from cameo.faces.retinaface import MIN_SCORE, RetinaFaceFinder
+from cameo.flows import Progress, options_of
 from cameo.images import MAX_PIXELS, Photo, read_photo
 from cameo.session import Session
 from cameo.tiles import FOLD, MIN_TILE, Enlarger
 
 FindFaces = Callable[[Image], list[Face]]
-Progress = Callable[[int, int], None]
 
 GENERATOR, FINDER, PARSER, ENLARGER = "gpen-bfr-", "retinaface-r50", "parsenet", "realesrnet-x"
 ZOOM: Final = 2 / 3  # the original pads the 112 px square of the template by a quarter on every side
@@ -137,7 +137,7 @@ class GpenFlow:
             return Restored(self._enlarged(self._restore_aligned(pixels)), ())
         base = self._enlarged(pixels)
         if base is not pixels:
-            pixels = _resize(pixels, (base.shape[1], base.shape[0]))
+            pixels = resize(pixels, (base.shape[1], base.shape[0]))
         found = [face for face in self.find_faces(pixels) if face.score >= MIN_SCORE]
         chosen = sorted(found, key=lambda face: -face.score)[: self.options.max_faces]  # most finders sort them already
         aligned = [(face, to_crop) for face in chosen if (to_crop := self._align(face)) is not None]
@@ -173,7 +173,7 @@ class GpenFlow:
         return self._enlarger(photo)
 
     def _restore_aligned(self, photo: Image) -> Image:
-        face = _resize(photo, (self._size, self._size))
+        face = resize(photo, (self._size, self._size))
         return np.asarray(self._generator.run({"image": face[None]})["result"][0], np.uint8)
 
     def _align(self, face: Face) -> Matrix | None:
@@ -198,11 +198,11 @@ class GpenFlow:
         """Where a restored crop is face; one crop at a time, because its logits are 20 MB."""
         if self._parser is None:
             return self._rectangle
-        image = _resize(face, (MASK_SIZE, MASK_SIZE))
+        image = resize(face, (MASK_SIZE, MASK_SIZE))
         return face_mask(self._parser.run({"image": image[None]})["mask"][0], self._size)
 
 
-def _resize(image: Image, size: tuple[int, int]) -> Image:
+def resize(image: Image, size: tuple[int, int]) -> Image:
     """The image at `size` (width, height)."""
     if (image.shape[1], image.shape[0]) == size:
         return image
@@ -243,7 +243,7 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     generator = _only(sessions, GENERATOR)
     if generator is None:
         raise BundleError(f"The bundle has no network {GENERATOR}SIZE, expected one: build it again.")
-    chosen = _options(options)
+    chosen = options_of(GpenOptions, "gpen", options)
     enlarger = _only(sessions, ENLARGER)
     if chosen.sr and enlarger is None:
         raise BundleError(_NO_ENLARGER)
@@ -276,11 +276,3 @@ def _parser(sessions: Mapping[str, Session], notes: list[str]) -> Session | None
     if PARSER not in sessions:
         notes.append(f"The bundle lacks {PARSER}: faces are put back by a rectangle with a soft rim.")
     return sessions.get(PARSER)
-
-
-def _options(options: Mapping[str, object]) -> GpenOptions:
-    known = {field.name for field in fields(GpenOptions)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise CameoError(f"gpen has no option {', '.join(unknown)}, expected one of {', '.join(sorted(known))}.")
-    return GpenOptions(**options)  # type: ignore[arg-type]  # checked in __post_init__

@@ -17,7 +17,7 @@ Knowingly different is that `seed`: the original's noise is another one at every
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,8 @@ import numpy as np
 
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces.face import Image
-from cameo.flows import Progress
-from cameo.flows.gpen import Restored
+from cameo.flows import Progress, options_of
+from cameo.flows.gpen import Restored, resize
 from cameo.images import MAX_PIXELS, Photo, read_photo
 from cameo.session import Session, Tensor
 
@@ -88,7 +88,7 @@ class GpenFaceFlow:
             PhotoError: the photo cannot be read, is too large, or is not of the mask's size.
         """
         pixels = read_photo(photo, self.options.max_pixels)
-        face = _resize(self._prepared(pixels), (self._in_size, self._in_size))
+        face = resize(self._prepared(pixels), (self._in_size, self._in_size))
         feeds: dict[str, Tensor] = {"image": face[None]}
         if self._task == SR:
             feeds["seed"] = np.array(self.options.seed)
@@ -124,16 +124,9 @@ def _with_brightness_of(photo: Image, coloured: Image) -> Image:
     """The colours at the photo's size with the photo's Y; as the original, just the result where sizes are the same."""
     if photo.shape == coloured.shape:
         return coloured
-    yuv = cv2.cvtColor(_resize(coloured, (photo.shape[1], photo.shape[0])), cv2.COLOR_RGB2YUV)
+    yuv = cv2.cvtColor(resize(coloured, (photo.shape[1], photo.shape[0])), cv2.COLOR_RGB2YUV)
     yuv[..., 0] = cv2.cvtColor(_grey(photo), cv2.COLOR_RGB2YUV)[..., 0]
     return np.asarray(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), np.uint8)
-
-
-def _resize(image: Image, size: tuple[int, int]) -> Image:
-    """The image at `size` (width, height)."""
-    if (image.shape[1], image.shape[0]) == size:
-        return image
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def open_flow(
@@ -149,16 +142,8 @@ def open_flow(
     network = next((name for name in sessions if name.startswith(tuple(VERBS))), None)
     if network is None:
         raise BundleError(f"The bundle has no network {'SIZE, '.join(VERBS)}SIZE, expected one: build it again.")
-    chosen = _options(options)
+    chosen = options_of(GpenFaceOptions, "gpen-face", options)
     if chosen.mask is not None and not network.startswith(INPAINTING):
         raise CameoError(f"Option mask is for {INPAINTING}SIZE, the bundle has {network}: leave it out.")
     mask = read_photo(chosen.mask, chosen.max_pixels) if chosen.mask is not None else None
     return GpenFaceFlow(network, sessions[network], mask, chosen)
-
-
-def _options(options: Mapping[str, object]) -> GpenFaceOptions:
-    known = {field.name for field in fields(GpenFaceOptions)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise CameoError(f"gpen-face has no option {', '.join(unknown)}, expected one of {', '.join(sorted(known))}.")
-    return GpenFaceOptions(**options)  # type: ignore[arg-type]  # checked in __post_init__

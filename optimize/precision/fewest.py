@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
+FIRST_PHOTOS = 2
+"""Photos that a search looks at first, the worst ones; what it finds is held against all of them."""
+
 
 @dataclass
 class Fewest:

@@ -82,19 +82,6 @@ def prune(state: Mapping[str, Tensor], groups: Sequence[ChannelGroup], kept: Kep
     return pruned
 
 
-def silence(state: Mapping[str, Tensor], groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, Tensor]:
-    """The state dict at its full widths with zeros in place of the channels that do not stay.
-
-    It computes what the pruned one computes: the proof that the groups are right.
-    """
-    silent = {key: tensor.clone() for key, tensor in state.items()}
-    for group in groups:
-        lost = sorted(set(range(group.channels)) - set(kept[group.name]))
-        for member in group.members:
-            silent[member.key].index_fill_(member.axis, torch.tensor(member.places(lost), dtype=torch.long), 0)
-    return silent
-
-
 def per_channel(tensor: Tensor, member: Member, channels: int) -> Tensor:
     """The values of each channel, `(channels, values)`."""
     part = tensor.narrow(member.axis, member.start, channels * member.repeat)

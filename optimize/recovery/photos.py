@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
-from cameo.images import FORMATS, read_photo
+from cameo.images import read_photo
 
 Pixels = NDArray[np.uint8]
 
@@ -32,17 +32,6 @@ class PhotoSet:
     training: tuple[Pixels, ...]
     held_out: tuple[Pixels, ...]
     skipped: dict[str, str]
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """The files of a folder that are photos by their names, sorted.
-
-    Raises:
-        PhotoError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise PhotoError(f"there is no folder {folder}: give a folder of photos (JPEG or PNG, no labels needed)")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS)
 
 
 def read_photos(files: Sequence[Path], side: int) -> PhotoSet:

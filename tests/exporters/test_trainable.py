@@ -13,6 +13,7 @@ from cameo.errors import CheckpointError
 from exporters.trainable import Trainable, trainable, trainable_networks
 from tests.support import fill, frozen_graphs
 from tests.support.onnx_graphs import run as run_onnx
+from tests.support.silence import silence
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tensorflow")
@@ -22,7 +23,7 @@ from exporters.dctnet import exporter as dctnet_exporter  # noqa: E402
 from exporters.networks.dctnet import Generator  # noqa: E402
 from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
 from exporters.trainable.gpen import generator_groups  # noqa: E402
-from optimize.pruning.channels import Ratios, choose, prune, silence  # noqa: E402
+from optimize.pruning.channels import Ratios, choose, prune  # noqa: E402
 from optimize.pruning.cost import macs, parameters  # noqa: E402
 from optimize.pruning.groups import ChannelGroup, Kept  # noqa: E402
 from optimize.pruning.importance import group_l2, taylor  # noqa: E402

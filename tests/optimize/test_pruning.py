@@ -8,10 +8,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from optimize.pruning.channels import Ratios, choose, prune, silence, width  # noqa: E402
+from optimize.pruning.channels import Ratios, choose, prune, width  # noqa: E402
 from optimize.pruning.cost import macs, parameters  # noqa: E402
 from optimize.pruning.groups import ChannelGroup, Member, convolution_group  # noqa: E402
 from optimize.pruning.importance import group_l2, taylor  # noqa: E402
+from tests.support.silence import silence  # noqa: E402
 
 
 def two_layers(channels: int = 16) -> nn.Sequential:

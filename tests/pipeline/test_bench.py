@@ -167,7 +167,9 @@ def test_planned_memory_of_one_face_is_held_against_its_target(mib: int, holds: 
 def test_large_batches_wait_for_memory_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpen.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 2**30))
     monkeypatch.setattr(gpen.subprocess, "run", lambda *_, **__: pytest.fail("the original was run"))
-    for row in gpen._fidelity(gpen._Case(2048, tmp_path, tmp_path), print):
+    rows = list(gpen._fidelity(gpen._Case(2048, tmp_path, tmp_path), print))
+    assert len(rows) == len(gpen.BATCHES)
+    for row in rows:
         assert row.holds is None
         assert "8 GiB of memory are free, 16 wanted" in row.measured
 
