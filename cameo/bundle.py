@@ -24,8 +24,8 @@ from cameo.errors import BundleError
 from cameo.tensors import TensorSpec
 
 FORMAT = 2
-MODES = ("quality", "balanced")
-"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned channels)."""
+MODES = ("quality", "balanced", "fast")
+"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned); more (a student)."""
 MANIFEST_NAME = "bundle.json"
 
 
@@ -99,7 +99,8 @@ class ConvertedGraph:
 class NetworkEntry:
     """One network of the bundle, with the checkpoint it came from and its engines.
 
-    `converted` is by what was done: "fp16", "int8", "pruned", "pruned.fp16".
+    `converted` is by what was done: "fp16", "int8", "pruned", "pruned.fp16",
+    "qat" (weights that learned to live with INT8), "qat.int8", "student".
     """
 
     name: str

@@ -110,8 +110,8 @@ def load(
 ) -> Loaded:
     """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
 
-    `mode` "quality" is what is chosen without it; "balanced" gives up some fidelity for speed and memory, if the bundle
-    was built with it. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+    `mode` "quality" is what is chosen without it; "balanced" gives up some fidelity for speed and memory, "fast" more,
+    if the bundle was built with them. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
 
     Raises:
         BundleError: no bundle there, or one that was changed.

@@ -20,7 +20,8 @@ from cameo.faces.face import Face
 from cameo.flows.gpen import ZOOM
 from cameo.images import Pixels, read_photo, write_image
 from demo.poor_photo import DEMO, impoverish
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model
 from pipeline.validation import validate_bundle
 

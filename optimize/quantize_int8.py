@@ -15,15 +15,16 @@ import json
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cameo.artifact import Artifact
 from cameo.errors import EngineError, GateError, PhotoError
 from cameo.images import read_photo
 from optimize._graph_pass import read_onnx
 from optimize.precision.calibration import Calibration
-from optimize.precision.fewest import Fewest
+from optimize.precision.fewest import FIRST_PHOTOS, Fewest
 from optimize.precision.half_graph import named
 from optimize.precision.int8_graph import candidates, int8_graph
 from optimize.precision.int8_judge import EXACT, Fidelity, Int8Judge
@@ -41,22 +42,28 @@ RECORD = "precision.json"
 MARGIN = 1.0
 """dB by which calibration photos must do better than the gate, as other photos do worse (docs/decisions/057)."""
 
-_SEARCH_ON = 2
-"""Photos that a search looks at first; what it finds is held against all of them."""
-
 
 @dataclass(frozen=True)
 class QuantizeInt8:
-    """FP32 -> INT8 convolutions with at least this PSNR in dB and SSIM against the FP32 graph."""
+    """FP32 -> INT8 convolutions with at least this PSNR in dB and SSIM against the FP32 graph.
+
+    Weights that learned to live with INT8 are compared with what they learned from: the FP32 graph `original`.
+    """
 
     calibration: Calibration = field(default_factory=Calibration)
     least_psnr: float = 36
     least_ssim: float = 0.97
     most_tries: int = 60
+    original: Path | None = None
+    original_hash: str = ""
 
     name: ClassVar[str] = "quantize-int8"
     output: ClassVar[str] = "model.onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "onnxruntime")
+
+    def against(self, original: Artifact) -> QuantizeInt8:
+        """The same, compared with another FP32 graph than the one that is quantised."""
+        return replace(self, original=original.path.resolve(), original_hash=original.sha256)
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the INT8 graph, and `precision.json` beside it; return what that says, in short.
@@ -71,8 +78,9 @@ class QuantizeInt8:
 
         photos, skipped = self._photos()
         model = named(read_onnx(source))
+        original = named(read_onnx(self.original)) if self.original else model
         with tempfile.TemporaryDirectory(prefix="cameo-int8-") as scratch:
-            judge = Int8Judge(model, photos, self.calibration.size, Path(scratch))
+            judge = Int8Judge(model, original, photos, self.calibration.size, Path(scratch))
             search = _Search(model, judge, Fidelity(self.least_psnr + MARGIN, self.least_ssim))
             search.until_it_passes(self.most_tries)
         quantized = search.graph()
@@ -169,7 +177,7 @@ class _Search:
             GateError: none is left.
         """
         self._choose_method()
-        self.before, photos = self.reached, _SEARCH_ON
+        self.before, photos = self.reached, FIRST_PHOTOS
         while not self.reached.reaches(self._limit):
             log.info("INT8 misses the gate (%s): searching for the fewest nodes to keep in FP32", self.reached)
             damages = self._damages()

@@ -138,12 +138,13 @@ def prune(
     importance: Annotated[str, typer.Option(help="taylor (needs photos), l2, or auto.")] = "auto",
     photos: Annotated[Path | None, typer.Option(help="A folder of photos, without labels.")] = None,
     recover_steps: Annotated[int, typer.Option(help="Steps of learning the original again from the photos.")] = 0,
+    separable: Annotated[bool, typer.Option("--separable", help="Depthwise-separable convolutions as well.")] = False,
 ) -> None:
     """Remove the channels that matter least; a pruned checkpoint is a checkpoint, which export reads as any other."""
     from pipeline.prune import Request
     from pipeline.prune import prune as prune_checkpoint
 
-    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps)
+    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps, separable)
     for line in prune_checkpoint(request, weights, out, console.print):
         console.print(line)
     console.print(f"wrote {out}")
@@ -176,16 +177,17 @@ def build(
     precision: Precisions = "",
     calibration: CalibrationPhotos = None,
     prune: Annotated[float, typer.Option(help="Also build the networks without this share of channels (0.3).")] = 0.0,
-    recover_steps: Annotated[int, typer.Option(help="Steps in which the pruned ones learn from --calibration.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Also build depthwise-separable students.")] = False,
+    recover_steps: Annotated[int, typer.Option(help="Steps in which these, and INT8, learn from --calibration.")] = 0,
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
-    from pipeline.build import BuildOptions
     from pipeline.build import build as build_bundle
+    from pipeline.parts import BuildOptions
     from pipeline.recipe import model as find_model
 
     targets = _targets(gpu) or BuildOptions().targets
-    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, recover_steps)
+    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps)
     changed = build_bundle(find_model(model), weights, out, options, console.print)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")

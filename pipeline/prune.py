@@ -21,7 +21,8 @@ from cameo.artifact import Artifact
 from cameo.backends import SessionOptions, backend
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
 from engines import InputRange, engine
-from exporters.prune_channels import Photos, PruneChannels
+from exporters.prune_channels import MakeStudent, PruneChannels
+from exporters.teaching import Photos, Teaching
 from exporters.trainable import trainable
 from pipeline.recipe import recipe
 from pipeline.store import Result, Store, copy_into_place
@@ -63,6 +64,7 @@ class Request:
     importance: str = "auto"
     photos: Path | None = None
     recover_steps: int = 0
+    separable: bool = False
 
     def stage(self, out: Path) -> PruneChannels:
         """The stage that does it; beside `out` is the place where a recovery that was killed is resumed from.
@@ -79,15 +81,15 @@ class Request:
         form = trainable(self.network)
         if out.suffix != form.suffix:
             raise OutputError(f"--out {out} must end in {form.suffix}: that is how checkpoints of {self.network} do")
-        return PruneChannels(
+        photos = Photos() if self.photos is None else Photos.of(self.photos)
+        place = (_store(out) / f"learning-{self.network}").resolve()
+        return (MakeStudent if self.separable else PruneChannels)(
             self.network,
             self.ratio,
             dict(map(_stage_ratio, self.stages)),
             self.multiple,
             self.importance,  # type: ignore[arg-type]
-            Photos() if self.photos is None else Photos.of(self.photos),
-            self.recover_steps,
-            checkpoints=(_store(out) / f"recovering-{self.network}").resolve(),
+            Teaching(photos, self.recover_steps, checkpoints=place),
         )
 
 
@@ -111,14 +113,14 @@ def prune(request: Request, weights: Path, out: Path, say: Callable[[str], None]
 
 
 def fidelity(facts: Mapping[str, Any]) -> str:
-    """How near the pruned network is to the original on held-out photos, in words."""
-    if "held_out_psnr_pruned" not in facts:
+    """How near the lighter network is to the original on held-out photos, in words."""
+    if "held_out_psnr_before" not in facts:
         return "fidelity: not measured, because no photos were given (--photos)"
-    pruned = f"{facts['held_out_psnr_pruned']:.1f} dB"
-    if "held_out_psnr_recovered" not in facts:
-        return f"fidelity: PSNR {pruned} against the original on held-out photos; --recover-steps raises it"
-    recovered = f"{facts['held_out_psnr_recovered']:.1f} dB"
-    return f"fidelity: PSNR {pruned} -> {recovered} against the original on held-out photos ({facts['steps']} steps)"
+    before = f"{facts['held_out_psnr_before']:.1f} dB"
+    if "held_out_psnr_after" not in facts:
+        return f"fidelity: PSNR {before} against the original on held-out photos; --recover-steps raises it"
+    after = f"{facts['held_out_psnr_after']:.1f} dB"
+    return f"fidelity: PSNR {before} -> {after} against the original on held-out photos ({facts['steps']} steps)"
 
 
 def _stage_ratio(text: str) -> tuple[str, float]:

@@ -8,11 +8,13 @@
     levels = (clip(guided_filter(guide=x, target=y)) + 1) * 127.5
 
 The authors' graph then casts to uint8, which truncates: results lie in 0..254. Layers keep their TensorFlow names, and
-take their widths from the weights, so that a pruned checkpoint loads as any other.
+take their widths from the weights, so that a pruned checkpoint loads as any other; so does a student's, whose 3x3
+layers are depthwise-separable.
 
 Source: the frozen graphs described in dctnet_frozen.py.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,13 +32,22 @@ from exporters.networks.dctnet_frozen import (
     LAYERS,
     LEAKY_SLOPE,
     SCOPE,
+    SEPARABLE_LAYERS,
     Variables,
     check_names,
+    separable_layers,
 )
+from exporters.networks.separable import nearest_separable
 
 SIZE_MULTIPLE = 4  # the size is halved twice, and doubling must give it back exactly
 
-_SUFFIXES = {"weight": "weights", "bias": "biases"}  # torch → TensorFlow
+# torch's name of a parameter: TensorFlow's, and the order of axes that makes it TensorFlow's
+_DENSE = {"weight": ("weights", (2, 3, 1, 0)), "bias": ("biases", (0,))}
+_SEPARABLE = {
+    "depthwise.weight": ("depthwise_weights", (2, 3, 0, 1)),
+    "pointwise.weight": ("pointwise_weights", (2, 3, 1, 0)),
+    "pointwise.bias": ("biases", (0,)),
+}
 
 
 class Generator(nn.Module):
@@ -120,7 +131,12 @@ def guided_filter(guide: Tensor, target: Tensor) -> Tensor:
 
 def to_variables(state_dict: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     """TensorFlow variables (kernels HWIO) of a state dict (kernels OIHW)."""
-    return {_variable_name(key): _permuted(tensor, 2, 3, 1, 0).float().numpy() for key, tensor in state_dict.items()}
+    variables = {}
+    for key, tensor in state_dict.items():
+        _, layer, parameter = key.split(".", 2)
+        name, axes = (_DENSE | _SEPARABLE)[parameter]
+        variables[f"{SCOPE}/{layer}/{name}"] = np.ascontiguousarray(tensor.permute(axes).float().numpy())
+    return variables
 
 
 def to_state_dict(variables: Variables) -> dict[str, Tensor]:
@@ -130,24 +146,42 @@ def to_state_dict(variables: Variables) -> dict[str, Tensor]:
         CheckpointError: the variables are not those of this network.
     """
     check_names(variables)
-    keys = [f"layers.{layer}.{parameter}" for layer in LAYERS for parameter in _SUFFIXES]
-    return {key: _permuted(torch.tensor(variables[_variable_name(key)]), 3, 2, 0, 1) for key in keys}
+    separable = separable_layers(variables)
+    return {
+        f"layers.{layer}.{parameter}": torch.tensor(variables[f"{SCOPE}/{layer}/{name}"].transpose(np.argsort(axes)))
+        for layer in LAYERS
+        for parameter, (name, axes) in (_SEPARABLE if layer in separable else _DENSE).items()
+    }
 
 
-def _variable_name(key: str) -> str:
-    """`layers.Conv_1.weight` → `generator/Conv_1/weights`."""
-    _, layer, parameter = key.split(".")
-    return f"{SCOPE}/{layer}/{_SUFFIXES[parameter]}"
+def separated(network: Generator) -> Generator:
+    """The generator with depthwise-separable convolutions in place of its dense 3x3 ones, the nearest to them."""
+    state = network.state_dict()
+    for layer in SEPARABLE_LAYERS:
+        depthwise, pointwise = nearest_separable(state.pop(f"layers.{layer}.weight"))
+        bias = state.pop(f"layers.{layer}.bias")
+        state |= {
+            f"layers.{layer}.depthwise.weight": depthwise,
+            f"layers.{layer}.pointwise.weight": pointwise,
+            f"layers.{layer}.pointwise.bias": bias,
+        }
+    return Generator.from_variables(to_variables(state))
 
 
-def _permuted(tensor: Tensor, *axes: int) -> Tensor:
-    return tensor.permute(axes).contiguous() if tensor.ndim == len(axes) else tensor
-
-
-def _convolution(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Conv2d:
+def _convolution(name: str, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    stride = 2 if name in DOWNSAMPLING else 1
+    if separable_layers(shapes) & {name}:
+        size, _, inputs, _ = shapes[f"{SCOPE}/{name}/depthwise_weights"]
+        outputs = shapes[f"{SCOPE}/{name}/pointwise_weights"][3]
+        depthwise = nn.Conv2d(inputs, inputs, size, stride, _padding(size, stride), groups=inputs, bias=False)
+        pointwise = nn.Conv2d(inputs, outputs, 1)
+        return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=pointwise))
     size, _, inputs, outputs = shapes[f"{SCOPE}/{name}/weights"]
-    stride, padding = (2, 0) if name in DOWNSAMPLING else (1, size // 2)
-    return nn.Conv2d(inputs, outputs, size, stride, padding)
+    return nn.Conv2d(inputs, outputs, size, stride, _padding(size, stride))
+
+
+def _padding(size: int, stride: int) -> int:
+    return 0 if stride == 2 else size // 2  # what is halved is padded beforehand, on two sides only
 
 
 def _box(x: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ write `Add` for `AddV2`), so whatever reads it reads theirs: `input_image` float
 `output_image` uint8 `(H, W, 3)` BGR in [0, 254]. Each weight is a constant `generator/<layer>/weights` behind an
 identity `.../read`, which is what freezing leaves of a variable.
 
+A student's layers may be depthwise-separable: `depthwise_weights` and `pointwise_weights` instead of `weights`, as
+TensorFlow 1 named them (slim.separable_conv2d).
+
 Source: DCT-Net (Men et al., SIGGRAPH 2022), the published frozen graphs cartoon_h.pb and cartoon_bg.pb.
 """
 
@@ -39,6 +42,7 @@ LAYERS = {
     "Conv_8": (3, 32, 32),
     "Conv_9": (7, 32, 3),
 }
+SEPARABLE_LAYERS = tuple(name for name, (size, _, _) in LAYERS.items() if size == 3)
 DOWNSAMPLING = ("Conv_1", "Conv_3")  # stride 2
 LEAKY_SLOPE = 0.2
 GUIDED_FILTER_EPS = 1e-2
@@ -54,9 +58,20 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def separable_layers(names: Iterable[str]) -> set[str]:
+    """The layers whose variables, given by name, are those of a depthwise-separable convolution."""
+    known = set(names)
+    return {layer for layer in SEPARABLE_LAYERS if f"{SCOPE}/{layer}/depthwise_weights" in known}
+
+
 def check_names(names: Iterable[str]) -> None:
-    """Raises CheckpointError unless the names are those of the generator's 36 variables."""
-    missing, unknown = set(published_shapes()) - set(names), set(names) - set(published_shapes())
+    """Raises CheckpointError unless the names are those of the generator's 36 variables, or of a student's."""
+    names = set(names)
+    expected = set(published_shapes())
+    for layer in separable_layers(names):
+        expected -= {f"{SCOPE}/{layer}/weights"}
+        expected |= {f"{SCOPE}/{layer}/{kind}_weights" for kind in ("depthwise", "pointwise")}
+    missing, unknown = expected - names, names - expected
     if missing or unknown:
         raise CheckpointError(
             "These are not the weights of a DCT-Net generator, which has 36 variables: "
@@ -95,7 +110,7 @@ def read_variables(path: Path) -> dict[str, NDArray[np.float32]]:
     variables = {
         node.name: tf.make_ndarray(node.attr["value"].tensor)
         for node in graph_def.node
-        if node.op == "Const" and node.name.endswith(("/weights", "/biases"))
+        if node.op == "Const" and node.name.endswith(("weights", "/biases"))
     }
     check_names(variables)
     return variables
@@ -144,11 +159,20 @@ def _convolution(name: str, x: Any, variables: Variables) -> Any:
     import tensorflow as tf
 
     stride = 2 if name in DOWNSAMPLING else 1
-    with tf.name_scope(f"{SCOPE}/{name}/"):  # the last slash makes the scope absolute
-        weights = _frozen_variable(f"{SCOPE}/{name}/weights", variables)
-        biases = _frozen_variable(f"{SCOPE}/{name}/biases", variables)
-        y = tf.nn.conv2d(x, weights, strides=[1, stride, stride, 1], padding="SAME", name="Conv2D")
-        return tf.nn.bias_add(y, biases, name="BiasAdd")
+    steps = [1, stride, stride, 1]
+    with tf.name_scope(f"{SCOPE}/{name}/") as scope:  # the last slash makes the scope absolute
+
+        def variable(kind: str) -> Any:
+            return _frozen_variable(f"{scope}{kind}", variables)
+
+        if f"{scope}depthwise_weights" in variables:
+            x = tf.raw_ops.DepthwiseConv2dNative(
+                input=x, filter=variable("depthwise_weights"), strides=steps, padding="SAME", name="depthwise"
+            )
+            y = tf.nn.conv2d(x, variable("pointwise_weights"), strides=1, padding="SAME", name="Conv2D")
+        else:
+            y = tf.nn.conv2d(x, variable("weights"), strides=steps, padding="SAME", name="Conv2D")
+        return tf.nn.bias_add(y, variable("biases"), name="BiasAdd")
 
 
 def _frozen_variable(name: str, variables: Variables) -> Any:

@@ -36,6 +36,9 @@ class Trainable(Protocol):
     def rebuild(self, state: Mapping[str, Tensor]) -> nn.Module:
         """A network with these weights, which give its widths."""
 
+    def separated(self, network: nn.Module) -> nn.Module:
+        """The network with depthwise-separable convolutions in place of dense ones, the nearest to it."""
+
     def save(self, network: nn.Module, path: Path) -> None:
         """Write a checkpoint as the authors ship theirs; the file appears when it is whole."""
 

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,13 @@ class TrainableDctnet:
             CheckpointError: not a frozen graph, or one of another network.
         """
         from exporters.networks.dctnet import Generator
-        from exporters.networks.dctnet_frozen import INPUT, OUTPUT, read_variables
+        from exporters.networks.dctnet_frozen import INPUT, OUTPUT, read_variables, separable_layers
 
         read_frozen_graph(path, self._network, (INPUT, OUTPUT))
-        network = Generator.from_variables(read_variables(path)).eval()
+        variables = read_variables(path)
+        if separable_layers(variables):
+            raise CheckpointError(f"{path} is a depthwise-separable student, expected the network that it learned from")
+        network = Generator.from_variables(variables).eval()
         _check_same(path, network)
         return network
 
@@ -77,6 +80,12 @@ class TrainableDctnet:
         from exporters.networks.dctnet import Generator, to_variables
 
         return Generator.from_variables(to_variables(state)).eval()
+
+    def separated(self, network: nn.Module) -> nn.Module:
+        """The generator with depthwise-separable convolutions in place of its 3x3 ones, the nearest to them."""
+        from exporters.networks.dctnet import Generator, separated
+
+        return separated(cast(Generator, network)).eval()
 
     def save(self, network: nn.Module, path: Path) -> None:
         """Write a frozen graph, proven to draw what the generator draws."""

@@ -55,12 +55,17 @@ def worst(found: Sequence[Fidelity]) -> Fidelity:
 
 
 class Int8Judge:
-    """Knows what the FP32 graph gives for every photo, which it keeps in the folder `scratch`."""
+    """Knows what the FP32 graph `original` gives for every photo, which it keeps in the folder `scratch`.
 
-    def __init__(self, model: onnx.ModelProto, photos: Sequence[Path], size: Size, scratch: Path) -> None:
+    `model` is the FP32 graph that is quantised: the same, or one whose weights have learned.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, original: onnx.ModelProto, photos: Sequence[Path], size: Size, scratch: Path
+    ) -> None:
         self._model, self.photos, self._size = model, list(photos), size
         self._expected = {photo: scratch / f"{number}.npz" for number, photo in enumerate(photos)}
-        session = _session(model)
+        session = _session(original)
         for photo in progress(self.photos, "running FP32 on photo"):
             np.savez(self._expected[photo], **_run(session, self.feed(photo)))  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -129,7 +130,11 @@ def _resume(
     path = folder / CHECKPOINT
     if not path.is_file():
         return Progressed(), _copied(student)
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        log.warning("%s cannot be read (%s): starting anew", path, str(error).partition("\n")[0])
+        return Progressed(), _copied(student)
     if found["plan"] != asdict(plan):
         log.info("%s is of another run: starting anew", path)
         return Progressed(), _copied(student)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model
 from tests.support import frozen_graphs
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import optimize
+from cameo.artifact import Artifact
 from cameo.errors import EngineError, GateError, PhotoError
 from engines import EngineOptions, InputRange
 from optimize.precision.calibration import Calibration
@@ -95,7 +96,7 @@ def quantize(
 def fidelity(model: onnx.ModelProto, names: set[str], photos: tuple[Path, ...], folder: Path) -> Fidelity:
     """With the convolutions `names` in INT8 and the best of the methods."""
     model = named(model)
-    judge = Int8Judge(model, photos, SIZE, folder)
+    judge = Int8Judge(model, model, photos, SIZE, folder)
     histograms = judge.histograms([node.input[0] for node in candidates(model).values()])
     found = [
         judge.verdict(int8_graph(model, names, {name: one.threshold(method) for name, one in histograms.items()}))
@@ -112,6 +113,19 @@ def test_everything_that_can_be_is_int8(photos: tuple[Path, ...], tmp_path: Path
     assert record["gate"]["value"] == max(method["psnr"] for method in record["methods"].values())
     assert record["bytes"]["int8"] == (tmp_path / "out.onnx").stat().st_size
     assert [v.name for v in (*quantized.graph.input, *quantized.graph.output)] == ["image", "result"]
+
+
+def test_weights_that_learned_are_compared_with_what_they_learned_from(
+    photos: tuple[Path, ...], tmp_path: Path
+) -> None:
+    onnx.save(network(b5=np.full(3, 120.0)), tmp_path / "original.onnx")
+    onnx.save(network(), tmp_path / "learned.onnx")
+    stage = QuantizeInt8(Calibration.of(photos, SIZE), least_psnr=20)
+    plain = stage.run(tmp_path / "learned.onnx", tmp_path / "out.onnx")
+    against = stage.against(Artifact.of(tmp_path / "original.onnx")).run(
+        tmp_path / "learned.onnx", tmp_path / "out.onnx"
+    )
+    assert against["gate"]["value"] < 32 < plain["gate"]["value"]  # 7.5 levels brighter, where nothing is clipped
 
 
 def test_exactly_the_pathological_range_stays_in_fp32(photos: tuple[Path, ...], tmp_path: Path) -> None:

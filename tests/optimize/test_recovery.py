@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cameo.errors import OutputError, PhotoError, StageError
-from cameo.images import write_image
-from optimize.recovery.photos import Crops, held_out_views, photo_files, read_photos
+from cameo.images import photos_in, write_image
+from optimize.recovery.photos import Crops, held_out_views, read_photos
 
 torch = pytest.importorskip("torch")
 
@@ -25,7 +25,7 @@ def photo(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
 def folder_of(folder: Path, **images: np.ndarray) -> list[Path]:
     for name, image in images.items():
         write_image(folder / f"{name}.png", image)
-    return photo_files(folder)
+    return photos_in(folder)
 
 
 # --- photos
@@ -53,12 +53,12 @@ def test_photos_that_teach_nothing_are_left_out_by_name(tmp_path: Path) -> None:
 
 def test_too_few_photos_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="0 photos to learn from, expected at least 2"):
-        read_photos(photo_files(tmp_path), side=32)
+        read_photos([], side=32)
     files = folder_of(tmp_path, good=photo(), black=np.zeros((40, 60, 3), np.uint8))
     with pytest.raises(PhotoError, match=r"1 photos .* 1 of 2 left out \(black.png is one flat colour"):
         read_photos(files, side=32)
     with pytest.raises(PhotoError, match="there is no folder"):
-        photo_files(tmp_path / "nowhere")
+        photos_in(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -130,6 +130,16 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path: Path) -> None:
     learn(tmp_path, PLAN)
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path, Plan(**{**vars(PLAN), "identity": "another"}), stop_at=0)
+
+
+def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, expected = learn(tmp_path, PLAN)
+    path = tmp_path / training.CHECKPOINT
+    path.write_bytes(path.read_bytes()[:100])
+    with caplog.at_level("WARNING"):
+        _, done = learn(tmp_path, PLAN)
+    assert "checkpoint.pt cannot be read" in caplog.text
+    assert done == expected
 
 
 def test_it_stops_when_fidelity_no_longer_grows(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import cameo
 from cameo.bundle import Bundle
 from cameo.errors import BundleError, CheckpointError, EngineError, EngineUnavailable, OutputError, PhotoError
 from engines import engine
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
 from pipeline.calibration import DEMO
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model
 from tests.support import fill, frozen_graphs
 
@@ -59,11 +60,33 @@ def test_pruned_networks_join_as_a_mode(weights: Path, tmp_path: Path) -> None:
         cartoonize(np.zeros((64, 64, 3), np.uint8))
 
 
+def test_students_and_learned_int8_join_as_modes(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b", "c"):
+        Image.fromarray(fill.smooth_u8(name, 70, 90)).save(tmp_path / "photos" / f"{name}.png")
+    options = replace(OPTIONS, precisions=("fp32", "int8"), fast=True, recover_steps=2, calibration=tmp_path / "photos")
+    lines: list[str] = []
+    assert build(model("dctnet"), weights, tmp_path / "lean", options, lines.append)
+    assert sum(" (2 steps)" in line for line in lines) == 4  # two networks, each as student and for INT8
+    bundle = Bundle(tmp_path / "lean")
+    for network in bundle.networks.values():
+        engines = {(entry.mode, entry.precision): entry.file for entry in network.engines}
+        assert set(engines) == {("quality", "fp32"), ("balanced", "int8"), ("fast", "fp32")}
+        assert engines["balanced", "int8"].sha256 == network.converted["qat.int8"].onnx.sha256
+        assert engines["fast", "fp32"].sha256 == network.converted["student"].onnx.sha256
+        assert "steps" in json.loads(bundle.verified(network.converted["qat"].record).read_text())
+        assert json.loads(bundle.verified(network.converted["student"].record).read_text())["separable"]
+    with cameo.load(tmp_path / "lean", mode="fast") as cartoonize:
+        assert {entry.mode for entry in cartoonize.engines.values()} == {"fast"}
+        cartoonize(np.zeros((64, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
         ({"prune": 0.3, "recover_steps": 9}, PhotoError, "recovery learns from photos and got none"),
-        ({"recover_steps": 9}, EngineError, "nothing to recover without pruning"),
+        ({"recover_steps": 9}, EngineError, "nothing to recover: name --prune 0.3, --fast or --precision int8"),
+        ({"fast": True}, EngineError, "a student that has not learned draws nothing: name the steps"),
     ],
 )
 def test_recovery_needs_pruning_and_photos(
@@ -122,7 +145,7 @@ def test_other_calibration_photos_convert_anew(weights: Path, built: Path, tmp_p
     record = json.loads((out / "networks/dctnet-head.fp16.precision.json").read_text())
     assert record["photos"]["used"] == ["own.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PhotoError, match="empty holds no photos .*name another --calibration"):
+    with pytest.raises(PhotoError, match="empty holds no photos, .*name another"):
         build(model("dctnet"), weights, out, replace(OPTIONS, calibration=tmp_path / "empty"), print)
 
 

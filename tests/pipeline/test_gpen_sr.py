@@ -7,7 +7,8 @@ import pytest
 
 import cameo
 from cameo.bundle import Bundle
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model
 from tests.support import fill
 from tests.support.filled_networks import filled, save_checkpoint

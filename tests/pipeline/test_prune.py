@@ -12,7 +12,8 @@ import pytest
 import pipeline.prune as command
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
 from cameo.images import write_image
-from exporters.prune_channels import Photos, PruneChannels
+from exporters.prune_channels import PruneChannels
+from exporters.teaching import Photos, Teaching
 from pipeline.child import stage_command
 from pipeline.prune import Request, prune
 from tests.support import frozen_graphs
@@ -105,7 +106,7 @@ def test_wrong_paths_are_told(weights: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_goes_on(weights: Path, photos: Path, tmp_path: Path) -> None:
     out, found = tmp_path / "narrow.pb", Photos.of(photos)
-    stage = PruneChannels(NETWORK, 0.3, photos=found, recover_steps=110, checkpoints=tmp_path / "recovering")
+    stage = PruneChannels(NETWORK, 0.3, teaching=Teaching(found, 110, checkpoints=tmp_path / "recovering"))
     program = stage_command(stage, weights, out)
     checkpoint = tmp_path / "recovering" / "checkpoint.pt"
     run = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

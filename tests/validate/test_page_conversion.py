@@ -28,11 +28,26 @@ def test_nodes_and_gate_are_told() -> None:
 
 
 def test_pruning_is_told() -> None:
-    record = {"pruned": 0.3, "widths": {"stem": [32, 16]}, "parameters": [200, 92], "macs": [100.0, 43.0]}
-    page = conversion("pruned", {**record, "held_out_psnr_pruned": 27.2, "held_out_psnr_recovered": 39.8, "steps": 9})
+    record = {
+        "pruned": 0.3,
+        "separable": False,
+        "widths": {"stem": [32, 16]},
+        "parameters": [200, 92],
+        "macs": [100.0, 43.0],
+    }
+    page = conversion("pruned", {**record, "held_out_psnr_before": 27.2, "held_out_psnr_after": 39.8, "steps": 9})
     assert "30 % of the channels are gone; what is left: parameters 46 %, multiplications 43 %." in page
     assert "held-out photos: 27.2 dB, 39.8 dB after 9 steps of recovery." in page
     assert "dB" not in conversion("pruned", record)
+    student = conversion("student", {**record, "pruned": 0.0, "separable": True})
+    assert "Student" in student
+    assert "All channels stay, convolutions are depthwise-separable; what is left: parameters 46 %" in student
+
+
+def test_learning_int8_is_told() -> None:
+    record = {"convolutions": 16, "held_out_psnr_before": 42.9, "held_out_psnr_after": 47.7, "steps": 20}
+    page = conversion("qat", record)
+    assert "live with 16 convolutions in INT8. Against the original on held-out photos: 42.9 dB, 47.7 dB after" in page
 
 
 def test_a_graph_wholly_converted_has_no_table() -> None:

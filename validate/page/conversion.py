@@ -13,20 +13,36 @@ _HOW = {"fp16": "computed in half arithmetic", "int8": "computed in INT8"}
 
 
 def conversion(made: str, record: Mapping[str, Any]) -> str:
-    """What the record of a graph made of another says; `made` is what was done ("fp16", "pruned")."""
-    return _pruning(record) if "pruned" in record else _precision(made, record)
+    """What the record of a graph made of another says; `made` is what was done ("fp16", "pruned", "qat.int8")."""
+    if "widths" in record:
+        return _lighter(record)
+    return _taught_int8(record) if "convolutions" in record else _precision(made, record)
 
 
-def _pruning(record: Mapping[str, Any]) -> str:
-    """The record of pruning (`pruning.json`)."""
+def _lighter(record: Mapping[str, Any]) -> str:
+    """The record of a pruned network or of a student (`recovery.json`)."""
     left = [f"{name} {100 * after / before:.0f} %" for name, (before, after) in _sizes(record)]
-    text = f"{100 * record['pruned']:.0f} % of the channels are gone; what is left: {', '.join(left)}."
-    if "held_out_psnr_pruned" in record:
-        text += f" Against the original on held-out photos: {number(record['held_out_psnr_pruned'], 'dB')}"
-        recovered = record.get("held_out_psnr_recovered")
-        text += f", {number(recovered, 'dB')} after {record['steps']} steps of recovery." if recovered else "."
+    gone = f"{100 * record['pruned']:.0f} % of the channels are gone" if record["pruned"] else "All channels stay"
+    how = ", convolutions are depthwise-separable" if record["separable"] else ""
+    text = f"{gone}{how}; what is left: {', '.join(left)}.{_learned(record)}"
     widths = table(["channels", "before", "after"], [[escape(k), *map(str, v)] for k, v in record["widths"].items()])
-    return f"<h3>Pruned</h3><p>{escape(text)}</p><details><summary>Widths</summary>{widths}</details>"
+    title = "Student" if record["separable"] else "Pruned"
+    return f"<h3>{title}</h3><p>{escape(text)}</p><details><summary>Widths</summary>{widths}</details>"
+
+
+def _taught_int8(record: Mapping[str, Any]) -> str:
+    """The record of quantisation-aware recovery (`recovery.json`)."""
+    text = f"The weights learned to live with {record['convolutions']} convolutions in INT8.{_learned(record)}"
+    return f"<h3>Recovered for INT8</h3><p>{escape(text)}</p>"
+
+
+def _learned(record: Mapping[str, Any]) -> str:
+    """What learning brought, if there were photos."""
+    if "held_out_psnr_before" not in record:
+        return ""
+    text = f" Against the original on held-out photos: {number(record['held_out_psnr_before'], 'dB')}"
+    after = record.get("held_out_psnr_after")
+    return f"{text}, {number(after, 'dB')} after {record['steps']} steps of recovery." if after else f"{text}."
 
 
 def _sizes(record: Mapping[str, Any]) -> list[tuple[str, tuple[float, float]]]:

@@ -14,7 +14,8 @@ from cameo.artifact import Artifact
 from cameo.bundle import Bundle
 from cameo.errors import CameoError
 from pipeline.bench.rows import Row, Say, at_least, at_most
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model, recipe
 from pipeline.store import Store
 from pipeline.validation import validate_bundle

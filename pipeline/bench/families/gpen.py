@@ -20,7 +20,8 @@ from cameo.errors import EngineError
 from pipeline.bench import group_photo, random_weights
 from pipeline.bench.levels import LEVELS, aligned_faces
 from pipeline.bench.rows import Row, Say, at_least, at_most
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model, recipe
 from validate import latency
 from validate.latency import Rounds

@@ -23,7 +23,8 @@ from pipeline.bench.gpu.contenders import CONTENDERS
 from pipeline.bench.gpu.page import page
 from pipeline.bench.gpu.results import Result, ResultFile
 from pipeline.bench.gpu.worker import Job
-from pipeline.build import BuildOptions, build
+from pipeline.build import build
+from pipeline.parts import BuildOptions
 from pipeline.recipe import model, recipe
 from validate import provenance
 
