@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cameo.errors import GateError
 from optimize._graph_pass import read_onnx
 from optimize.precision.calibration import Calibration
-from optimize.precision.fewest import Fewest
+from optimize.precision.fewest import FIRST_PHOTOS, Fewest
 from optimize.precision.half_graph import half_graph, named
 from optimize.precision.judge import Judge, Verdict
 from optimize.precision.ranges import Range, constant_ranges
@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 
 PRECISION = "fp16"
 RECORD = "precision.json"
-
-_SEARCH_ON = 2
-"""Photos that a search looks at first, the worst ones; what it finds is held against all of them."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ class _Conversion:
             GateError: it does not even with every node in FP32.
         """
         verdicts = [self._judge.verdict(self.half_graph())]
-        photos = _SEARCH_ON
+        photos = FIRST_PHOTOS
         while not verdicts[-1].passes(least):
             log.info("FP16 misses the gate (%s): searching for the fewest nodes to return to FP32", verdicts[-1])
             suspects = sorted((name for name in self._names() if name not in self._reasons), key=self._costs().get)  # type: ignore[arg-type]

@@ -29,6 +29,33 @@ STANDARD_PASSES = (
 )
 """Passes that change no result beyond rounding: what every graph gets first."""
 
+GENERATOR_ENGINES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+GENERATOR_PRECISIONS = ("fp32", "bf16", "fp16")
+ON_REQUEST = ("int8",)
+"""Takes minutes, shows, and is not faster everywhere: the build measures (docs/decisions/058)."""
+
+LIGHTER_GATES = (
+    Gate("psnr", 36, precision="int8", mode="balanced"),
+    Gate("psnr", 34, mode="balanced"),
+    Gate("psnr", 28, mode="fast"),
+)
+"""What a picture that INT8, pruned networks and students draw must reach, of a network or of the whole flow."""
+
+
+def picture_gates(fp16_psnr: float) -> tuple[Gate, ...]:
+    """What a network that draws must reach against its original, which is in FP32.
+
+    An FP32 engine may differ by one level where rounding lands on the other side of an integer.
+    """
+    return (
+        Gate("max_difference", 1, precision="fp32"),
+        Gate("changed_share", 0.1, precision="fp32"),
+        Gate("psnr", 45, precision="bf16"),
+        Gate("psnr", fp16_psnr, precision="fp16"),
+        Gate("ssim", 0.97, precision="int8", mode="balanced"),
+        *LIGHTER_GATES,
+    )
+
 
 @dataclass(frozen=True)
 class Recipe:

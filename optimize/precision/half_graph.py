@@ -2,6 +2,9 @@
 
 A value is cast at most once in each direction, however many nodes read it. Inputs and outputs keep their dtypes: where
 they are uint8, the casts that the graph has at its edges give and take FP16 themselves.
+
+TensorRT's half kernels take channels in pairs, and pad what a convolution of an odd number of them reads with a picture
+of zeros, which it plans among the weights. So such convolutions read one channel of zeros more (docs/decisions/054).
 """
 
 from __future__ import annotations
@@ -67,6 +70,9 @@ def half_graph(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto
     casts = _Casts(graph)
     kept = set(keep)
     for node in list(graph):
+        if node.op_type == "Conv" and node.name not in kept:
+            _make_channels_even(graph, node)
+    for node in list(graph):
         dtype = ir.DataType.FLOAT if node.name in kept else ir.DataType.FLOAT16
         for index, value in enumerate(node.inputs):
             if value is not None and index not in STAY_FLOAT.get(node.op_type, ()):
@@ -81,6 +87,30 @@ def half_graph(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto
             graph.outputs[index] = casts.output(output)
     common.RemoveUnusedNodesPass()(graph_model)
     return onnx.shape_inference.infer_shapes(ir.to_proto(graph_model), strict_mode=True)
+
+
+def _make_channels_even(graph: ir.Graph, convolution: ir.Node) -> None:
+    """Add a channel of zeros to what `convolution` reads, and to its weights, if it reads an odd number of them."""
+    import onnx_ir as ir
+
+    image, weights = convolution.inputs[:2]
+    if weights is None or weights.const_value is None:
+        return
+    array = weights.const_value.numpy()
+    pixels_alone = all(size == 1 for size in array.shape[2:])  # a matrix product, which is not padded
+    if pixels_alone or array.shape[1] % 2 == 0 or convolution.attributes.get_int("group", 1) != 1:
+        return
+    name = f"{convolution.name}/even"
+    one_channel = [(0, 0), (0, 1), *[(0, 0)] * (array.ndim - 2)]
+    wider = ir.val(f"{name}/weights", const_value=ir.tensor(np.pad(array, one_channel), name=f"{name}/weights"))
+    pads = ir.val(f"{name}/pads", const_value=ir.tensor(np.transpose(one_channel).ravel(), name=f"{name}/pads"))
+    for initializer in (wider, pads):
+        graph.register_initializer(initializer)
+    pad = ir.node("Pad", [image, pads], name=name)
+    pad.outputs[0].name, pad.outputs[0].dtype = f"{name}/channels", ir.DataType.FLOAT
+    graph.insert_before(convolution, pad)
+    convolution.replace_input_with(0, pad.outputs[0])
+    convolution.replace_input_with(1, wider)
 
 
 class _Casts:

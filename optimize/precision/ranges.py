@@ -10,11 +10,9 @@ its tensor:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from optimize.precision.reference import Feeds, Reference
 
 if TYPE_CHECKING:
     import onnx
@@ -86,14 +84,6 @@ def _energy(values: Tensor, axes: list[int]) -> Tensor:
     import torch
 
     return torch.linalg.vector_norm(values, dim=axes or None).reshape(-1).double().square()
-
-
-def collect_ranges(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Mapping[str, Range]:
-    """The range of every floating-point tensor that a node of `model` computes, over all `feeds`."""
-    reference, ranges = Reference(model), Ranges()
-    for one in feeds:
-        reference.run(one, ranges.observe)
-    return ranges.found()
 
 
 def constant_ranges(model: onnx.ModelProto) -> Mapping[str, Range]:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import EngineError, EngineUnavailable
@@ -94,8 +93,3 @@ class Reference:
                 "complete its operator in optimize/precision/reference_ops.py"
             ) from error
         return results if isinstance(results, tuple) else (results,)
-
-
-def is_float(array: NDArray[Any]) -> bool:
-    """Whether the array holds floating-point numbers."""
-    return bool(np.issubdtype(array.dtype, np.floating))

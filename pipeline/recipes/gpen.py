@@ -2,33 +2,26 @@
 
 from engines import InputRange
 from exporters.gpen import size_of
-from pipeline.recipe import STANDARD_PASSES, Model, Recipe
+from pipeline.recipe import (
+    GENERATOR_ENGINES,
+    GENERATOR_PRECISIONS,
+    LIGHTER_GATES,
+    ON_REQUEST,
+    STANDARD_PASSES,
+    Model,
+    Recipe,
+    picture_gates,
+)
 from validate.inputs import Sizes
 from validate.measurement import Gate
 
-_ENGINES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
-
-_PRECISIONS = ("fp32", "bf16", "fp16")
-_ON_REQUEST = ("int8",)  # takes minutes, shows, and is not faster everywhere: the build measures (docs/decisions/058)
-
-# The original is in FP32: an FP32 engine may differ by one level where rounding lands on the other side of an integer.
-_EXACT = (
-    Gate("max_difference", 1, precision="fp32"),
-    Gate("changed_share", 0.1, precision="fp32"),
-    Gate("psnr", 45, precision="bf16"),
-    Gate("psnr", 45, precision="fp16"),
-    Gate("psnr", 36, precision="int8", mode="balanced"),
-    Gate("ssim", 0.97, precision="int8", mode="balanced"),
-    Gate("psnr", 34, mode="balanced"),  # pruned and recovered
-)
-
+_EXACT = picture_gates(fp16_psnr=45)
 
 # The whole flow. A finder's points differ in the last bits, and a warp rounds positions to 1/32 pixel: a few pixels of
 # a restored face may be far off where all the others are the same, so the limit is on all of them (docs/decisions/080).
 _SAME_RESULT = (
-    *(Gate("psnr", 45, precision=precision) for precision in _PRECISIONS),
-    Gate("psnr", 36, precision="int8", mode="balanced"),
-    Gate("psnr", 34, mode="balanced"),
+    *(Gate("psnr", 45, precision=precision) for precision in GENERATOR_PRECISIONS),
+    *LIGHTER_GATES,
 )
 _SAME_PHOTO = (
     Gate("psnr", 50, precision="fp32", mode="quality"),
@@ -46,14 +39,14 @@ def _generator(network: str) -> Recipe:
     return Recipe(
         network,
         STANDARD_PASSES,
-        _ENGINES,
+        GENERATOR_ENGINES,
         ranges=(
             # One: a second range in the same engine costs the first 43 of 343 MiB (GPEN-512, FP16; docs/decisions/053).
             InputRange("one-face", (1, *shape), (1, *shape), (1, *shape)),
         ),
         gates=_EXACT,
-        precisions=_PRECISIONS,
-        on_request=_ON_REQUEST,
+        precisions=GENERATOR_PRECISIONS,
+        on_request=ON_REQUEST,
     )
 
 

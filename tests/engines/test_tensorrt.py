@@ -5,12 +5,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx
 import pytest
 
 import engines.tensorrt
 from cameo.cuda_driver import CudaDevice
 from cameo.errors import EngineError, EngineUnavailable
 from engines import EngineOptions, InputRange, engine
+from optimize.precision.half_graph import half_graph, named
 from tests.engines.networks import write_blur, write_transposed_bytes
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -53,6 +55,16 @@ def test_one_engine_serves_all_targets(blur: Path, tmp_path: Path) -> None:
     facts(blur, tmp_path / "one", SMALL)
     facts(blur, tmp_path / "three", SMALL, targets=("sm_86", "sm_89", "sm_120"))
     assert (tmp_path / "three").stat().st_size > (tmp_path / "one").stat().st_size
+
+
+def test_weights_in_fp16_do_not_grow_with_the_picture(blur: Path, tmp_path: Path) -> None:
+    """An odd number of channels would be padded with a picture of zeros, planned among the weights."""
+    half = tmp_path / "half.onnx"
+    onnx.save(half_graph(named(onnx.load(blur)), ()), half)
+    shapes = [(1, size, size, 3) for size in (64, 256)]
+    ranges = [InputRange(str(shape), shape, shape, shape) for shape in shapes]
+    small, large = (facts(half, tmp_path / "e", range_)["profiles"][0]["weight_bytes"] for range_ in ranges)
+    assert small == large
 
 
 def test_the_unreadable_node_is_named(tmp_path: Path) -> None:

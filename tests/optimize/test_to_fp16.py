@@ -16,7 +16,8 @@ from optimize.precision.calibration import Calibration, feed
 from optimize.precision.fewest import Fewest
 from optimize.precision.half_graph import half_graph, named
 from optimize.precision.judge import Judge
-from optimize.precision.ranges import collect_ranges
+from optimize.precision.ranges import Range, Ranges
+from optimize.precision.reference import Feeds, Reference
 from optimize.to_fp16 import ToFp16
 from tests.support import fill, onnx_graphs
 
@@ -209,6 +210,45 @@ def test_float_outputs_stay_float(tmp_path: Path) -> None:
     assert [node.op_type for node in half.graph.node] == ["Cast", "Conv", "Cast"]
     assert half.graph.output[0].name == "y"
     assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_convolutions_read_an_even_number_of_channels(tmp_path: Path) -> None:
+    before = planted("plain")
+    half = half_graph(before, ())
+    onnx.checker.check_model(half, full_check=True)
+    assert "first/even" in {node.name for node in half.graph.node}
+    weights = {i.name: tuple(i.dims) for i in half.graph.initializer}
+    kernels = [weights[node.input[1]] for node in half.graph.node if node.op_type == "Conv"]
+    assert kernels == [(4, 4, 3, 3), (3, 4, 3, 3)]
+    image = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
+    results = [onnx_graphs.run(graph, {"image": image})[0] for graph in (before, half)]
+    assert np.abs(np.subtract(*results, dtype=np.int16)).max() <= 1
+
+
+@pytest.mark.parametrize("why", ["it stays in FP32", "it is a matrix product", "its channels are apart"])
+def test_other_convolutions_read_what_they_read(why: str) -> None:
+    apart = why == "its channels are apart"
+    size = 1 if why == "it is a matrix product" else 3
+    model = network(
+        helper.make_node("Slice", ["before", "start", "end", "channels"], ["three"], "take"),
+        helper.make_node("Conv", ["three", "w"], ["same"], "odd", pads=[size // 2] * 4, group=3 if apart else 1),
+        helper.make_node("Concat", ["three", "same"], ["after"], "join", axis=1),
+        w=np.ones((3, 1 if apart else 3, size, size)),
+        w2=np.ones((3, 6, 3, 3)),
+    )
+    for name, value in (("start", 0), ("end", 3), ("channels", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
+    half = half_graph(named(model), {"odd"} if why == "it stays in FP32" else ())
+    pads = [node.name for node in half.graph.node if node.op_type == "Pad"]
+    assert pads == ["first/even"]
+
+
+def collect_ranges(model: onnx.ModelProto, feeds: list[Feeds]) -> dict[str, Range]:
+    """The range of every floating-point tensor that a node of `model` computes, over all `feeds`."""
+    reference, ranges = Reference(model), Ranges()
+    for one in feeds:
+        reference.run(one, ranges.observe)
+    return ranges.found()
 
 
 def test_ranges(photos: tuple[Path, ...]) -> None:

@@ -15,12 +15,15 @@ from cameo.backends import SessionOptions, backend
 from cameo.bundle import EngineEntry, Profile
 from cameo.errors import EngineError
 from cameo.faces.cascade import CascadeFinder
+from cameo.images import photos_in
 from pipeline.bench import __main__ as bench
 from pipeline.bench import families, group_flow, group_photo, random_weights
-from pipeline.bench.families import gpen
+from pipeline.bench.families import gpen, lean
 from pipeline.bench.levels import LEVELS, add_levels_output
 from pipeline.bench.rows import Row, at_least, at_most, failed, table
 from tests.validate.bundles import halve, swap_channels, write_bundle
+from validate.measurement import Measurement
+from validate.results import EngineResult, NetworkResult, PlannedMemory, Subject
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_planned_memory_of_one_face_is_held_against_its_target(mib: int, holds: 
         return replace(entry, engine="tensorrt-rtx", profiles=tuple(plans))
 
     bundle = write_bundle(tmp_path / "bundle", "gpen-bfr-512", {"fp16": halve(), "fp32": halve()}, planned)
-    half, single = gpen._planned(gpen._Case(512, tmp_path, bundle))
+    half, single = gpen._planned(gpen.Case(512, tmp_path, bundle))
     assert (half.holds, half.measured) == (holds, f"{mib} MiB")
     assert (single.holds, single.measured) == (None, f"{mib} MiB"), "FP32 has no target"
 
@@ -167,7 +170,7 @@ def test_planned_memory_of_one_face_is_held_against_its_target(mib: int, holds: 
 def test_large_batches_wait_for_memory_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpen.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 2**30))
     monkeypatch.setattr(gpen.subprocess, "run", lambda *_, **__: pytest.fail("the original was run"))
-    rows = list(gpen._fidelity(gpen._Case(2048, tmp_path, tmp_path), print))
+    rows = list(gpen._fidelity(gpen.Case(2048, tmp_path, tmp_path), print))
     assert len(rows) == len(gpen.BATCHES)
     for row in rows:
         assert row.holds is None
@@ -181,7 +184,7 @@ def test_fidelity_is_held_in_levels_and_before_truncation(
     said = SimpleNamespace(returncode=0, stdout=json.dumps({"onnxruntime": {LEVELS: levels, "result": result}}))
     monkeypatch.setattr(gpen.subprocess, "run", lambda *_, **__: said)
     (tmp_path / "GPEN-BFR-256.pth").touch()
-    rows = list(gpen._fidelity(gpen._Case(256, tmp_path, tmp_path), print))
+    rows = list(gpen._fidelity(gpen.Case(256, tmp_path, tmp_path), print))
     assert [row.holds for row in rows] == holds * 2, "batch 1 and batch 3"
 
 
@@ -190,10 +193,62 @@ def test_a_comparison_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(gpen.subprocess, "run", lambda *_, **__: died)
     (tmp_path / "GPEN-BFR-256.pth").touch()
     with pytest.raises(EngineError, match="comparing gpen-bfr-256 failed: no output; free memory"):
-        list(gpen._fidelity(gpen._Case(256, tmp_path, tmp_path), print))
+        list(gpen._fidelity(gpen.Case(256, tmp_path, tmp_path), print))
 
 
 def test_throughput_is_the_ratio_of_the_same_rounds() -> None:
-    ratio, told = gpen._throughput((4000.0, 8000.0, 4000.0), (1000.0, 2000.0, 1000.0))
+    ratio, told = gpen.throughput((4000.0, 8000.0, 4000.0), (1000.0, 2000.0, 1000.0))
     assert ratio == 4
     assert told == "4.00 × (1.00 s against 4.00 s)"
+
+
+def lean_network(psnr: float = 40.0, slow: float = 0.5, planned: float = 60.0) -> lean._Network:
+    """A network in every form; `psnr` is that of the lighter ones, `slow` their time, `planned` their plan (of 100)."""
+
+    def engine(
+        name: str, precision: str, mode: str, *, psnr: float = 60.0, time: float = 1.0, mib: float = 100.0
+    ) -> Any:
+        found = [Measurement("x", metric, value, "", True) for metric, value in (("psnr", psnr), ("ssim", psnr / 41))]
+        times = (100 * time, 110 * time, 90 * time)
+        plan = (PlannedMemory("one", (1, 8, 8, 3), lean.TARGET, 1.0, mib - 1),) if name == "tensorrt-rtx" else ()
+        return EngineResult(name, precision, "", 1, Subject("x", tuple(found), times), planned=plan, mode=mode)
+
+    light = {"psnr": psnr, "time": slow, "mib": planned}
+    engines = [engine(name, "fp32", lean.QUALITY) for name in ("onnxruntime", "tensorrt-rtx")]
+    engines += [engine("openvino", "bf16", lean.QUALITY), engine("openvino", "int8", lean.BALANCED, **light)]
+    engines += [engine("tensorrt-rtx", "fp16", lean.QUALITY, mib=planned / 1.2)]
+    for mode in (lean.BALANCED, lean.FAST):
+        engines += [engine(name, "fp32", mode, **light) for name in ("onnxruntime", "tensorrt-rtx")]
+    learned = {"steps": 9, "held_out_psnr_before": 27.0, "held_out_psnr_after": psnr - 4}
+    lighter = {**learned, "parameters": [100, 50], "macs": [100, 40]}
+    records = {"fp16": {"gate": {"value": psnr + 15}}, "qat": learned, "pruned": lighter, "student": lighter}
+    case = lean._Case("m", "n", Path(), 50, (8, 8))
+    result = NetworkResult("n", "", "", {}, ((8, 8),), (8, 8), Subject("original"), tuple(engines), records)
+    return lean._Network(case, result)
+
+
+def test_lean_rows_hold_where_all_is_well_and_fail_where_it_is_not() -> None:
+    def verdicts(network: lean._Network) -> dict[str, bool | None]:
+        rows = [*network.fp16(), *network.int8(), *network.pruned(), *network.student()]
+        return {row.what: row.holds for row in rows}
+
+    good = verdicts(lean_network())
+    assert set(good.values()) == {True, None}
+    assert {what for what, holds in good.items() if holds is None} == {what for what in good if "student" in what}
+    poor = verdicts(lean_network(psnr=33.0, slow=0.9, planned=85.0))
+    still = {what for what, holds in poor.items() if holds}
+    assert still == {"n pruned by 30%: parameters", "n pruned by 30%: MACs"}
+
+
+def test_what_is_too_small_to_halve_promises_no_fp16_plan() -> None:
+    whole = lean_network()
+    small = [replace(plan, activation_mib=20.0) for plan in whole.result.engines[1].planned]
+    engines = [*whole.result.engines]
+    engines[1] = replace(engines[1], planned=tuple(small))
+    row = list(lean._Network(whole.case, replace(whole.result, engines=tuple(engines))).fp16())[-1]
+    assert row.what.endswith("planned memory, sm_86")
+    assert row.holds is None
+
+
+def test_the_photos_to_learn_from_are_there(tmp_path: Path) -> None:
+    assert {path.name for path in photos_in(lean._photos(tmp_path / "photos"))} == set(lean.PHOTOS)

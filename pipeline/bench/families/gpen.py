@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +54,7 @@ FLOW_ROUNDS = Rounds(least=2, most=2, seconds=0)
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """One size: where its checkpoints and its bundle are."""
 
     size: int
@@ -76,7 +76,7 @@ def measure(folder: Path, say: Say) -> list[Row]:
     Raises:
         CameoError: whatever building and running raise.
     """
-    cases = {size: _Case(size, folder / f"weights-{size}", folder / f"gpen-{size}") for size in SIZES}
+    cases = {size: Case(size, folder / f"weights-{size}", folder / f"gpen-{size}") for size in SIZES}
     compared = [*cases.values(), *_demo(folder)]
     for case in compared:
         _build(case, say)
@@ -88,13 +88,13 @@ def measure(folder: Path, say: Say) -> list[Row]:
     return [*rows, *_group(cases[512])]
 
 
-def _demo(folder: Path) -> list[_Case]:
+def _demo(folder: Path) -> list[Case]:
     """The demo's small GPEN, where its weights are."""
-    case = _Case(256, Path("demo") / "gpen", folder / "gpen-demo", ", the demo's weights")
+    case = Case(256, Path("demo") / "gpen", folder / "gpen-demo", ", the demo's weights")
     return [case] if any((case.weights / name).is_file() for name in recipe(case.network).weight_files) else []
 
 
-def _build(case: _Case, say: Say) -> None:
+def _build(case: Case, say: Say) -> None:
     """The checkpoints of a size, and its bundle; with finder and parser at 512²."""
     for network in (case.network, *(COMPANIONS if case.size == 512 else ())):
         case.checkpoint(network)
@@ -104,7 +104,7 @@ def _build(case: _Case, say: Say) -> None:
     build(model(case.network), case.weights, case.bundle, options, say)
 
 
-def _fidelity(case: _Case, say: Say) -> Iterator[Row]:
+def _fidelity(case: Case, say: Say) -> Iterator[Row]:
     """The FP32 engines against the faithful network, on a real face."""
     for batch in BATCHES:
         free_gib = psutil.virtual_memory().available / 2**30
@@ -126,40 +126,56 @@ def _fidelity(case: _Case, say: Say) -> Iterator[Row]:
             yield at_most(f"{what}: largest difference", 1, levels, f"{levels}", "level")
 
 
-def _speed(case: _Case) -> Iterator[Row]:
-    """Throughput and peak memory of one face at a time against PyTorch eager, in turns with it."""
+@dataclass(frozen=True)
+class Turns:
+    """What one contender took in each round, ms, and its peak memory, MiB."""
+
+    times: tuple[float, ...]
+    peak_rss: float
+
+
+def taking_turns(case: Case, engines: Sequence[tuple[str, str]]) -> list[Turns]:
+    """PyTorch eager and these engines (name, precision) of one size, one face at a time, each in its own process."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cameo-bench-")))
         feeds = scratch / "face.npz"
         np.savez(feeds, image=aligned_faces(case.size, 1))
-        runnable = [pair for pair in LEAST_SPEED if not backend(pair[0]).why_unavailable(pair[1])]
         specs = [Spec("original", case.network, weights=str(case.checkpoint(case.network)))]
-        specs += [Spec(f"{e}-{p}", case.network, bundle=str(case.bundle), engine=e, precision=p) for e, p in runnable]
+        specs += [
+            Spec(f"{engine}-{precision}", case.network, bundle=str(case.bundle), engine=engine, precision=precision)
+            for engine, precision in engines
+        ]
         sessions = [stack.enter_context(RemoteSession(spec, scratch)) for spec in specs]
         for session in sessions:
             session.wait()
         times = latency.interleaved(sessions, feeds, SPEED_ROUNDS)
-        peaks = [session.memory()["peak_rss_mib"] or 0.0 for session in sessions]
-    for pair, ours, peak in zip(runnable, times[1:], peaks[1:], strict=True):
+        return [Turns(t, session.memory()["peak_rss_mib"] or 0.0) for t, session in zip(times, sessions, strict=True)]
+
+
+def _speed(case: Case) -> Iterator[Row]:
+    """Throughput and peak memory of one face at a time against PyTorch eager, in turns with it."""
+    runnable = [pair for pair in LEAST_SPEED if not backend(pair[0]).why_unavailable(pair[1])]
+    original, *contenders = taking_turns(case, runnable)
+    for pair, ours in zip(runnable, contenders, strict=True):
         what = f"{' '.join(pair)}, {case.size}²"
-        ratio, told = _throughput(times[0], ours)
+        ratio, told = throughput(original.times, ours.times)
         yield at_least(f"{what}: throughput", LEAST_SPEED[pair], ratio, told, "× PyTorch's")
-        share = peak / peaks[0]
-        told = f"{share:.2f} × ({peak:.0f} MiB against {peaks[0]:.0f} MiB)"
+        share = ours.peak_rss / original.peak_rss
+        told = f"{share:.2f} × ({ours.peak_rss:.0f} MiB against {original.peak_rss:.0f} MiB)"
         yield at_most(f"{what}: peak RSS", LARGEST_RSS, share, told, "× PyTorch's")
     for pair in LEAST_SPEED.keys() - runnable:
         why = backend(pair[0]).why_unavailable(pair[1])
         yield Row(f"{' '.join(pair)}, {case.size}²: throughput", f"≥ {LEAST_SPEED[pair]:g} ×", f"not run: {why}", None)
 
 
-def _throughput(original: tuple[float, ...], ours: tuple[float, ...]) -> tuple[float, str]:
+def throughput(original: tuple[float, ...], ours: tuple[float, ...]) -> tuple[float, str]:
     """The ratio of the same rounds, and a sentence with the median times."""
     ratio = find(latency.measurements("", ours, original), "throughput_ratio") or 0.0
     seconds = [float(np.median(found)) / 1000 for found in (ours, original)]
     return ratio, f"{ratio:.2f} × ({seconds[0]:.2f} s against {seconds[1]:.2f} s)"
 
 
-def _planned(case: _Case) -> Iterator[Row]:
+def _planned(case: Case) -> Iterator[Row]:
     """What the RTX builder plans for one face: weights and activations."""
     for entry in Bundle(case.bundle).network(case.network).engines:
         for profile in entry.profiles:
@@ -173,7 +189,7 @@ def _planned(case: _Case) -> Iterator[Row]:
                 yield at_most(what, limit, mib, told, "MiB") if limit else Row(what, "", told, None)
 
 
-def _group(case: _Case) -> Iterator[Row]:
+def _group(case: Case) -> Iterator[Row]:
     """The whole flow on a group photo, and its memory from four faces to twelve."""
     what = f"whole flow, {FACES} faces, 1920×1080, faces known (the finder runs, random weights find none)"
     with ExitStack() as stack:
@@ -192,7 +208,7 @@ def _group(case: _Case) -> Iterator[Row]:
         early = sessions[1].memory()["peak_rss_mib"] or 0.0
         times = latency.interleaved(sessions, all_, FLOW_ROUNDS, warm_up=few)
         peaks = [session.memory()["peak_rss_mib"] or 0.0 for session in sessions]
-    ratio, told = _throughput(times[0], times[1])
+    ratio, told = throughput(times[0], times[1])
     yield at_least(f"{what}: throughput", LEAST_FLOW_SPEED, ratio, told, "× PyTorch's, one face at a time")
     told = f"{peaks[1]:.0f} MiB, {early:.0f} after {FIRST_BATCH}; the original {peaks[0]:.0f}"
     yield Row(f"{what}: peak RSS", f"as after {FIRST_BATCH} faces (± 5 %)", told, peaks[1] <= early * 1.05)

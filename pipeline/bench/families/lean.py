@@ -1,0 +1,222 @@
+"""What is promised of FP16, INT8, pruned networks and students, measured on the demo's weights against the originals.
+
+The networks learn on freely licensed photos that ship with scikit-image; what they learned is measured on the demo's
+photo, which is not among them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from cameo.bundle import MODES
+from cameo.errors import PhotoError
+from pipeline.bench import random_weights
+from pipeline.bench.families import gpen
+from pipeline.bench.rows import Row, Say, at_least, at_most
+from pipeline.build import build
+from pipeline.parts import BuildOptions
+from pipeline.recipe import model
+from pipeline.validation import validate_bundle
+from validate.compare import ValidationOptions
+from validate.inputs import Size, Sizes
+from validate.latency import Rounds
+from validate.measurement import find
+from validate.originals import dctnet
+from validate.results import EngineResult, NetworkResult
+
+TITLE = "FP16, INT8, pruned networks and students, the demo's weights"
+LIBRARIES = (*dctnet.LIBRARIES, "torch")
+
+PHOTOS = ("chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg")
+QUALITY, BALANCED, FAST = MODES
+TARGET = "sm_86"
+STEPS, RATIO = 600, 0.3
+LARGEST_FP16_PLAN, FROM_MIB = 0.55, 70
+"""What FP16 plans of what FP32 plans, from so much on: both hold 7.8 MiB of workspace (docs/decisions/054)."""
+
+LEAST_INT8_PSNR, LEAST_INT8_SSIM, LEAST_INT8_SPEED, LEAST_SPEED_AT_512 = 36, 0.97, 1.25, 11
+LEAST_PRUNED_PSNR, LEAST_GAIN = 34, 8
+MOST_OF = {"parameters": 0.55, "MACs": 0.55, "latency": 0.65, "planned memory": 0.8}
+ROUNDS = Rounds(least=15, most=40, seconds=60)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A network of the demo: its model, where the weights are, what it must reach in FP16, where it is compared."""
+
+    model: str
+    network: str
+    weights: Path
+    least_fp16_psnr: float
+    timed: Size
+
+
+CASES = (
+    _Case("dctnet", "dctnet-background", Path("demo"), 50, (720, 960)),
+    _Case("dctnet", "dctnet-head", Path("demo"), 50, (288, 288)),
+    _Case("gpen-bfr-256", "gpen-bfr-256", Path("demo") / "gpen", 45, (256, 256)),
+)
+
+
+def measure(folder: Path, say: Say) -> list[Row]:
+    """Every row of the lean forms; bundles and reports stay in `folder`.
+
+    Raises:
+        CameoError: whatever building and comparing raise.
+    """
+    photos = _photos(folder / "photos")
+    rows: list[Row] = []
+    for name in dict.fromkeys(case.model for case in CASES):
+        rows += _rows(name, [case for case in CASES if case.model == name], folder / name, photos, say)
+    return [*rows, *_gpen_512(folder, photos, say)]
+
+
+def _photos(folder: Path) -> Path:
+    """A folder with the photos.
+
+    Raises:
+        PhotoError: scikit-image is not installed.
+    """
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise PhotoError("the photos to learn from are in scikit-image, which is not installed: pip install '.[dev]'")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOS:
+        shutil.copyfile(Path(spec.submodule_search_locations[0], "data", name), folder / name)
+    return folder
+
+
+def _rows(name: str, cases: Sequence[_Case], bundle: Path, photos: Path, say: Say) -> Iterator[Row]:
+    """Build the model in every form, compare it with its original, and say what came of its networks."""
+    engines, precisions = ("onnxruntime", "openvino", "tensorrt-rtx"), ("fp32", "bf16", "fp16", "int8")
+    options = BuildOptions(engines, (TARGET,), precisions, photos, RATIO, fast=True, recover_steps=STEPS)
+    build(model(name), cases[0].weights, bundle, options, say)
+    sizes = {case.network: Sizes((case.timed,), case.timed) for case in cases}
+    comparing = ValidationOptions(rounds=ROUNDS, by_network=sizes, flow=False)
+    report = validate_bundle(bundle, cases[0].weights, None, say, comparing)
+    for case in cases:
+        found = _Network(case, next(network for network in report.networks if network.name == case.network))
+        yield from (*found.fp16(), *found.int8(), *found.pruned(), *found.student())
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What was measured of one network."""
+
+    case: _Case
+    result: NetworkResult
+
+    def fp16(self) -> Iterator[Row]:
+        """Fidelity in half arithmetic as the build judged it, and what the RTX builder plans."""
+        name, record = self.case.network, self.result.conversions["fp16"]
+        psnr = float(record["gate"]["value"])
+        told = f"{psnr:.1f} dB, every value finite at double contrast"
+        yield at_least(f"{name} FP16: PSNR in half arithmetic", self.case.least_fp16_psnr, psnr, told, "dB")
+        large = (self._planned("fp32", QUALITY) or 0) >= FROM_MIB
+        yield self._share(f"{name} FP16: planned memory", "fp16", QUALITY, LARGEST_FP16_PLAN if large else None)
+
+    def int8(self) -> Iterator[Row]:
+        """Fidelity on every engine, and speed against the same engine in bf16."""
+        learned = self.result.conversions["qat"]
+        for engine in self._all("int8", BALANCED):
+            what = f"{self.case.network} INT8 on {engine.engine}"
+            psnr, ssim = (self._value(engine, metric) for metric in ("psnr", "ssim"))
+            told = f"{psnr:.1f} dB ({learned['steps']} steps of quantisation-aware recovery)"
+            yield at_least(f"{what}: PSNR", LEAST_INT8_PSNR, psnr, told, "dB")
+            yield at_least(f"{what}: SSIM", LEAST_INT8_SSIM, ssim, f"{ssim:.4f}", "")
+        fast, slow = (self._engine("openvino", *how) for how in (("int8", BALANCED), ("bf16", QUALITY)))
+        if fast and slow and slow.subject.latencies_ms:
+            ratio, told = gpen.throughput(slow.subject.latencies_ms, fast.subject.latencies_ms)
+            what = f"{self.case.network} INT8 on openvino, {self._size}: throughput"
+            yield at_least(what, LEAST_INT8_SPEED, ratio, told, "× bf16's")
+
+    def pruned(self) -> Iterator[Row]:
+        """What pruning and recovery came to, and what they save."""
+        record = self.result.conversions["pruned"]
+        what = f"{self.case.network} pruned by {RATIO:.0%}"
+        psnr = min(self._value(engine, "psnr") for engine in self._all("fp32", BALANCED))
+        yield at_least(f"{what}, {record['steps']} steps: PSNR", LEAST_PRUNED_PSNR, psnr, f"{psnr:.1f} dB", "dB")
+        before, after = record["held_out_psnr_before"], record["held_out_psnr_after"]
+        told = f"{after - before:.1f} dB (from {before:.1f} to {after:.1f} on held-out photos)"
+        yield at_least(f"{what}: gained by recovery", LEAST_GAIN, after - before, told, "dB")
+        yield from self._saved(what, "pruned", BALANCED, MOST_OF)
+
+    def student(self) -> Iterator[Row]:
+        """The same of the student, of which nothing is promised."""
+        record = self.result.conversions["student"]
+        what = f"{self.case.network}, the student"
+        psnr = min(self._value(engine, "psnr") for engine in self._all("fp32", FAST))
+        yield Row(f"{what}, {record['steps']} steps: PSNR", "", f"{psnr:.1f} dB", None)
+        yield from self._saved(what, "student", FAST, {})
+
+    def _saved(self, what: str, made: str, mode: str, limits: dict[str, float]) -> Iterator[Row]:
+        record = self.result.conversions[made]
+        for key, told in (("parameters", "parameters"), ("macs", "MACs")):
+            before, after = record[key]
+            yield _share_row(f"{what}: {told}", limits.get(told), after / before, "of the original's")
+        whole, light = (self._engine("onnxruntime", "fp32", m) for m in (QUALITY, mode))
+        if whole and light:
+            share = median(a / b for a, b in zip(light.subject.latencies_ms, whole.subject.latencies_ms, strict=True))
+            where = f"{what}: latency on onnxruntime, {self._size}"
+            yield _share_row(where, limits.get("latency"), share, "of the original's")
+        yield self._share(f"{what}: planned memory", "fp32", mode, limits.get("planned memory"))
+
+    def _share(self, what: str, precision: str, mode: str, limit: float | None) -> Row:
+        """What the RTX builder plans for one engine against the whole network in FP32."""
+        plans = [self._planned("fp32", QUALITY), self._planned(precision, mode)]
+        what = f"{what}, {TARGET}"
+        if None in plans:
+            return Row(what, "", "not measured: tensorrt-rtx is not installed", None)
+        before, after = plans
+        assert before is not None
+        assert after is not None
+        return _share_row(what, limit, after / before, f"({after:.0f} of {before:.0f} MiB)")
+
+    def _planned(self, precision: str, mode: str) -> float | None:
+        engine = self._engine("tensorrt-rtx", precision, mode)
+        return next((plan.total_mib for plan in engine.planned if plan.target == TARGET), None) if engine else None
+
+    @property
+    def _size(self) -> str:
+        height, width = self.result.latency_size
+        return f"{width}×{height}"
+
+    def _all(self, precision: str, mode: str) -> list[EngineResult]:
+        return [
+            engine
+            for engine in self.result.engines
+            if (engine.precision, engine.mode) == (precision, mode) and not engine.subject.why_not_run
+        ]
+
+    def _engine(self, name: str, precision: str, mode: str) -> EngineResult | None:
+        """The engine, whether it ran here or not; None if the bundle has none."""
+        wanted = (name, precision, mode)
+        return next((e for e in self.result.engines if (e.engine, e.precision, e.mode) == wanted), None)
+
+    def _value(self, engine: EngineResult, metric: str) -> float:
+        found = find(engine.subject.measurements, metric)
+        return float("nan") if found is None else found
+
+
+def _share_row(what: str, limit: float | None, share: float, of: str) -> Row:
+    told = f"{share:.2f} × {of}"
+    return Row(what, "", told, None) if limit is None else at_most(what, limit, share, told, "×")
+
+
+def _gpen_512(folder: Path, photos: Path, say: Say) -> Iterator[Row]:
+    """INT8 of the full-size generator against PyTorch and against bf16, in turns; its weights are random."""
+    case = gpen.Case(512, folder / "weights-512", folder / "gpen-512")
+    case.checkpoint(case.network)
+    options = BuildOptions(("openvino",), (TARGET,), ("fp32", "bf16", "int8"), photos)
+    build(model(case.network), case.weights, case.bundle, options, say)
+    say("taking turns with the original at 512²")
+    original, bf16, int8 = gpen.taking_turns(case, [("openvino", "bf16"), ("openvino", "int8")])
+    what = f"INT8 on openvino, {case.network}, {random_weights.SAID}: throughput"
+    for rival, least, of in ((original, LEAST_SPEED_AT_512, "PyTorch's"), (bf16, LEAST_INT8_SPEED, "bf16's")):
+        ratio, told = gpen.throughput(rival.times, int8.times)
+        yield at_least(what, least, ratio, told, f"× {of}")
