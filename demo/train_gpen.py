@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,14 +31,18 @@ from cameo.flows.gpen import ZOOM
 from demo import photos
 from demo.held_out import scores
 from demo.poor_photo import impoverish, random_poverty
-from demo.quick_gpen import QuickGpen
 from exporters.gpen import load_generator
-from exporters.networks.gpen import GAIN, SLOPE, Architecture, FullGenerator, ModulatedConv2d
+from exporters.networks.gpen import Architecture, FullGenerator
+from exporters.networks.gpen_layers import GAIN, SLOPE, ModulatedConv2d
+from exporters.networks.gpen_training import quickened
+from exporters.trainable.gpen import generator_groups
 
 log = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 SIZE = 256
-ARCHITECTURE = Architecture.of(SIZE, narrow=1 / 8, channel_multiplier=1, style_dim=64)
+_FORMULA = Architecture.of(SIZE, narrow=1 / 8, channel_multiplier=1, style_dim=64)
+# Twice the 8 channels of the formula at full size: engines compute channels in blocks of 8, so pruning could take none.
+ARCHITECTURE = replace(_FORMULA, encoder=(16, *_FORMULA.encoder[1:]), styled=(*_FORMULA.styled[:-2], 16, 16))
 NETWORK = f"gpen-bfr-{SIZE}"
 GRAIN = 0.05  # of a range of 2: 6 levels
 WEIGHTS = Path(__file__).parent / "gpen" / f"GPEN-BFR-{SIZE}.pth"
@@ -65,8 +69,8 @@ def train(training: Training, path: Path) -> FullGenerator:
     """
     rank = _join_others()
     torch.manual_seed(training.seed)
-    network = load_generator(training.start, NETWORK) if training.start else identity_generator()
-    model = QuickGpen(network) if rank is None else DistributedDataParallel(QuickGpen(network))
+    network = quickened(widened(load_generator(training.start, NETWORK)) if training.start else identity_generator())
+    model = network if rank is None else DistributedDataParallel(network)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.averaging))
     optimizer = torch.optim.Adam(model.parameters(), training.learning_rate, betas=(0.9, 0.99))
     batches = _batches(training, rank or 0)
@@ -113,6 +117,31 @@ def identity_generator() -> FullGenerator:
         picture.conv.weight[0, :, skip, 0, 0] = signs.T / (GAIN**2 * (1 + SLOPE**2) * picture.conv.scale)
         picture.conv.modulation.weight[skip] = 0
     return network
+
+
+def widened(network: FullGenerator) -> FullGenerator:
+    """A generator of `ARCHITECTURE` that draws what a narrower one draws: nobody reads its other channels yet."""
+    wide, old = FullGenerator(ARCHITECTURE), network.state_dict()
+    new = wide.state_dict()
+    places: dict[str, dict[int, list[int]]] = {}  # by key and axis: where the old values lie
+    read: dict[str, dict[int, float]] = {}  # by key and axis that is read along: what the old values are scaled by
+    groups = zip(generator_groups(network.architecture), generator_groups(ARCHITECTURE), strict=True)
+    for before, after in groups:
+        for member in after.members:
+            places.setdefault(member.key, {}).setdefault(member.axis, []).extend(member.places(range(before.channels)))
+            if member.fan_in:  # divided by the square root of the axis's size
+                axis = member.axis
+                scale = math.sqrt(new[member.key].shape[axis] / old[member.key].shape[axis])
+                read.setdefault(member.key, {})[axis] = scale
+    for key, tensor in new.items():
+        for axis, scale in read.get(key, {}).items():
+            unread = set(range(tensor.shape[axis])) - set(places[key][axis])
+            tensor.index_fill_(axis, torch.tensor(sorted(unread), dtype=torch.long), 0)
+            old[key] = old[key] * scale
+        where = [sorted(places.get(key, {}).get(axis, range(size))) for axis, size in enumerate(old[key].shape)]
+        tensor[np.ix_(*where)] = old[key]
+    wide.load_state_dict(new)
+    return wide
 
 
 def restoration_loss(restored: Tensor, good: Tensor) -> Tensor:
@@ -213,9 +242,15 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=Training.seed, help="of views, damage and first weights")
     parser.add_argument("--minutes", type=float, default=Training.minutes, help="how long to train")
+    parser.add_argument("--learning-rate", type=float, default=Training.learning_rate, help="the highest, of Adam")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    training = Training(minutes=arguments.minutes, seed=arguments.seed, start=arguments.weights)
+    training = Training(
+        minutes=arguments.minutes,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+        start=arguments.weights,
+    )
     network = train(training, arguments.out)
     if distributed.is_initialized() and distributed.get_rank():
         return

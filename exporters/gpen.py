@@ -15,7 +15,7 @@ from cameo.errors import CheckpointError
 from cameo.noise import PREFIX
 from exporters.checkpoint_kinds import looks_like
 from exporters.edges import RGB, add_image_input, add_image_output
-from exporters.torch_checkpoint import check_keys, load_state_dict, shapes_of, wrong_network
+from exporters.torch_checkpoint import load_state_dict, shapes_of, with_weights, wrong_network
 from exporters.torch_graph import export_graph, save_graph
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class ExportGpen:
             "channels": {"encoder": list(architecture.encoder), "generator": list(architecture.styled)},
             "narrow": architecture.narrow,
             "channel_multiplier": architecture.channel_multiplier,
+            "separable": architecture.separable,
             **save_graph(model, self.network, out),
         }
 
@@ -126,7 +127,4 @@ def load_generator(source: Path, network: str) -> FullGenerator:
             f"{source} is of another size than {network}: it looks like {looks_like(shapes)}, expected {expected}; "
             "name the network of the checkpoint's size, or use the file published for this one"
         )
-    generator = FullGenerator.without_weights(architecture)
-    check_keys(state, shapes_of(generator.state_dict()), network, source)
-    generator.load_state_dict(state, assign=True)
-    return generator.eval()
+    return with_weights(FullGenerator.without_weights(architecture), state, network, source, assign=True)

@@ -26,7 +26,7 @@ class LearnInt8:
     network: str
     teaching: Teaching
 
-    LEARNING_RATE: ClassVar[float] = 1e-4  # it only has to move weights by parts of a step
+    PACE: ClassVar[float] = 0.1  # it only has to move weights by parts of a step
     name: ClassVar[str] = "learn-int8"
     output: ClassVar[str] = "checkpoint"
     tools: ClassVar[tuple[str, ...]] = ("torch", "tensorflow-cpu")

@@ -50,13 +50,13 @@ class Photos:
 class Teaching:
     """Photos, and how long and how fast a network learns from them; 0 steps only measure.
 
-    `checkpoints` is where a run that was killed finds its state again. Networks that take any size see crops of `patch`
-    pixels.
+    `pace` is the share of the family's learning rate, `checkpoints` where a run that was killed finds its state again.
+    Networks that take any size see crops of `patch` pixels.
     """
 
     photos: Photos = Photos()
     steps: int = 0
-    learning_rate: float = 1e-3
+    pace: float = 1.0
     patch: int = 96
     seed: int = 0
     checkpoints: Path = Path(".")
@@ -111,7 +111,7 @@ class Teaching:
         }
         if self.steps:
             lesson, crops = Lesson(original, student, form.run, channels or {}), self._crops(form, photos)
-            plan = Plan(self.steps, self.learning_rate, identity=identity)
+            plan = Plan(self.steps, self.pace * form.learning_rate, identity=identity)
             done = train(
                 student,
                 lambda step: lesson.loss(to_levels(crops.batch(step), device), step / plan.steps),

@@ -111,14 +111,14 @@ def _variants(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[V
         return
     photos = Photos() if options.calibration is None else Photos.of(options.calibration)
 
-    def teaching(variant: str, learning_rate: float = Teaching.learning_rate) -> Teaching:
+    def teaching(variant: str, pace: float = Teaching.pace) -> Teaching:
         place = (store.folder / f"learning-{recipe.network}-{variant}").resolve()
-        return Teaching(photos, options.recover_steps, learning_rate, checkpoints=place)
+        return Teaching(photos, options.recover_steps, pace, checkpoints=place)
 
     if options.prune:
         yield Variant("pruned", "balanced", PruneChannels(recipe.network, options.prune, teaching=teaching("pruned")))
     if options.learns_int8 and INT8 in recipe.on_request:
-        yield Variant("qat", "balanced", LearnInt8(recipe.network, teaching("qat", LearnInt8.LEARNING_RATE)))
+        yield Variant("qat", "balanced", LearnInt8(recipe.network, teaching("qat", LearnInt8.PACE)))
     if options.fast:
         yield Variant("student", "fast", MakeStudent(recipe.network, options.prune, teaching=teaching("student")))
 

@@ -8,7 +8,8 @@
 
 Weights are stored as N(0, 1) and scaled when used (equalised learning rate). The modulated convolution makes one weight
 per sample and runs them as groups; the FIR filter runs on (N*C, 1, H, W), its upsampling by inserting zeros. Slow and
-wasteful on purpose: this is the reference of fidelity, speed and memory. `gpen_export.py` is the lean form.
+wasteful on purpose: this is the reference of fidelity, speed and memory. `gpen_export.py` is the lean form,
+`gpen_training.py` the one that learns.
 
 Every width comes from the shapes of a checkpoint, so that pruned and self-trained ones load as any other. Where the
 generator is larger than the encoder (`FullGenerator_SR`), the noise slots above the input's size take fresh noise.
@@ -18,33 +19,44 @@ Source: Yang et al., GAN Prior Embedded Network for Blind Face Restoration in th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from exporters.checkpoint_kinds import Shapes, gpen_sizes
-
-GAIN = math.sqrt(2)
-SLOPE = 0.2
-STYLE_LR = 0.01
-EPS = 1e-8
-FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+from exporters.networks.gpen_layers import (
+    KERNEL,
+    STYLE_LR,
+    Blur,
+    ConstantInput,
+    EqualConv2d,
+    EqualLinear,
+    FusedLeakyReLU,
+    ModulatedConv2d,
+    PixelNorm,
+    SeparableConv2d,
+    SeparableModulatedConv2d,
+    StyledConv,
+    ToRGB,
+)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All widths of a generator: output channels per encoder level (from the image down), and of each styled conv."""
+    """All widths of a generator: output channels per encoder level (from the image down), and of each styled conv.
+
+    `separable` generators are students: their 3x3 convolutions are depthwise-separable.
+    """
 
     encoder: tuple[int, ...]
     constant: int
     styled: tuple[int, ...]
     style_dim: int = 512
     style_layers: int = 8
+    separable: bool = False
 
     @classmethod
     def of(
@@ -80,7 +92,8 @@ class Architecture:
         styled += [shapes[f"generator.convs.{n}.conv.weight"][1] for n in range(convs)]
         layers = sum(key.startswith("generator.style.") and key.endswith(".weight") for key in shapes)
         constant, style_dim = shapes["generator.input.input"][1], shapes["final_linear.0.weight"][0]
-        return cls(tuple(encoder), constant, tuple(styled), style_dim, layers)
+        separable = any(key.endswith(".depthwise") for key in shapes)
+        return cls(tuple(encoder), constant, tuple(styled), style_dim, layers, separable)
 
     @property
     def in_size(self) -> int:
@@ -129,10 +142,11 @@ class FullGenerator(nn.Module):
         encoder = architecture.encoder
         self.generator = Generator(architecture)
         self.levels = len(encoder)
-        self.ecd0 = _stage(EqualConv2d(3, encoder[0], 1), FusedLeakyReLU(encoder[0]))
+        self.ecd0 = nn.Sequential(EncoderStage(EqualConv2d(3, encoder[0], 1), FusedLeakyReLU(encoder[0])))
         for n in range(1, self.levels):
-            conv = EqualConv2d(encoder[n - 1], encoder[n], 3, stride=2)
-            self.add_module(f"ecd{n}", _stage(Blur(1, (2, 2)), conv, FusedLeakyReLU(encoder[n])))
+            widths = encoder[n - 1], encoder[n]
+            conv = SeparableConv2d(*widths, 2) if architecture.separable else EqualConv2d(*widths, KERNEL, 2)
+            self.add_module(f"ecd{n}", nn.Sequential(EncoderStage(Blur(1, (2, 2)), conv, FusedLeakyReLU(encoder[n]))))
         self.final_linear = nn.Sequential(EqualLinear(encoder[-1] * 16, architecture.style_dim, activation=True))
 
     @classmethod
@@ -185,6 +199,10 @@ class FullGenerator(nn.Module):
         return [torch.randn(batch, *shape, generator=generator) for shape in self.architecture.noise_shapes]
 
 
+class EncoderStage(nn.Sequential):
+    """One level of the encoder: filter, convolution, activation (keys ecdN.0.i)."""
+
+
 class Generator(nn.Module):
     """StyleGAN2's synthesis network, whose noise slots are concatenated instead of added."""
 
@@ -195,11 +213,13 @@ class Generator(nn.Module):
         mlp = [EqualLinear(dim, dim, STYLE_LR, activation=True) for _ in range(architecture.style_layers)]
         self.style = nn.Sequential(PixelNorm(), *mlp)
         self.input = ConstantInput(architecture.constant)
-        self.conv1 = StyledConv(architecture.constant, widths[0], skips[0], dim)
+        ins = (architecture.constant, *outs)
+        styled = [
+            StyledConv(_modulated(ins[i], widths[i], architecture, i % 2 == 1), outs[i]) for i in range(len(outs))
+        ]
+        self.conv1 = styled[0]
         self.to_rgb1 = ToRGB(outs[0], dim, upsample=False)
-        self.convs = nn.ModuleList(
-            StyledConv(outs[i - 1], widths[i], skips[i], dim, upsample=i % 2 == 1) for i in range(1, len(widths))
-        )
+        self.convs = nn.ModuleList(styled[1:])
         self.to_rgbs = nn.ModuleList(ToRGB(outs[i], dim) for i in range(2, len(widths), 2))
 
     def forward(self, style: Tensor, slots: Sequence[Tensor]) -> Tensor:
@@ -213,186 +233,7 @@ class Generator(nn.Module):
         return rgb
 
 
-class ConstantInput(nn.Module):
-    """The learned 4x4 start of the generator."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
-
-    def forward(self, batch: int) -> Tensor:
-        return self.input.repeat(batch, 1, 1, 1)
-
-
-class PixelNorm(nn.Module):
-    """Vectors scaled to a mean square of one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(dim=1, keepdim=True) + EPS)
-
-
-class EqualLinear(nn.Module):
-    """A linear layer with equalised learning rate, with or without activation."""
-
-    def __init__(
-        self, inputs: int, outputs: int, lr_mul: float = 1.0, bias_init: float = 0.0, activation: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
-        self.bias = nn.Parameter(torch.full((outputs,), bias_init))
-        self.scale, self.lr_mul, self.activation = lr_mul / math.sqrt(inputs), lr_mul, activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.activation:
-            return fused_leaky_relu(F.linear(x, self.weight * self.scale), self.bias * self.lr_mul)
-        return F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
-
-
-class EqualConv2d(nn.Module):
-    """A convolution with equalised learning rate, without bias or padding."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        self.scale, self.stride = 1 / math.sqrt(inputs * kernel**2), stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, stride=self.stride)
-
-
-class FusedLeakyReLU(nn.Module):
-    """Bias per channel, leaky ReLU, and a gain that keeps the variance."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fused_leaky_relu(x, self.bias)
-
-
-class Blur(nn.Module):
-    """The FIR filter, after padding."""
-
-    kernel: Tensor
-
-    def __init__(self, gain: float, padding: tuple[int, int]) -> None:
-        super().__init__()
-        self.register_buffer("kernel", fir_kernel(gain))
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        return filtered(x, self.kernel, self.padding)
-
-
-class Upsample(nn.Module):
-    """Twice the size: zeros between the pixels, then the FIR filter."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("kernel", fir_kernel(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        spread = F.pad(x.reshape(batch, channels, height, 1, width, 1), (0, 1, 0, 0, 0, 1))
-        return filtered(spread.reshape(batch, channels, 2 * height, 2 * width), self.kernel, (2, 1))
-
-
-class ModulatedConv2d(nn.Module):
-    """A convolution whose weight a style scales per input channel; demodulating normalises it per output channel."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, style_dim: int, demodulate: bool = True, upsample: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, kernel, kernel))
-        if upsample:
-            self.blur = Blur(4, (1, 1))
-        self.modulation = EqualLinear(style_dim, inputs, bias_init=1.0)
-        self.scale, self.demodulate, self.upsample = 1 / math.sqrt(inputs * kernel**2), demodulate, upsample
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        batch, inputs, height, width = x.shape
-        weight = self.scale * self.weight * self.modulation(style).view(batch, 1, inputs, 1, 1)
-        if self.demodulate:
-            weight = weight * torch.rsqrt(weight.pow(2).sum((2, 3, 4), keepdim=True) + EPS)
-        grouped = x.reshape(1, batch * inputs, height, width)
-        outputs, kernel = weight.shape[1], weight.shape[-1]
-        if self.upsample:
-            weight = weight.transpose(1, 2).reshape(batch * inputs, outputs, kernel, kernel)
-            y = F.conv_transpose2d(grouped, weight, stride=2, groups=batch)
-            return self.blur(y.view(batch, outputs, *y.shape[-2:]))
-        weight = weight.view(batch * outputs, inputs, kernel, kernel)
-        y = F.conv2d(grouped, weight, padding=kernel // 2, groups=batch)
-        return y.view(batch, outputs, *y.shape[-2:])
-
-
-class NoiseInjection(nn.Module):
-    """What a noise slot holds, scaled and put beside the picture."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor, slot: Tensor) -> Tensor:
-        return torch.cat((x, self.weight * slot), dim=1)
-
-
-class StyledConv(nn.Module):
-    """Modulated convolution, noise slot, activation."""
-
-    def __init__(self, inputs: int, outputs: int, skip: int, style_dim: int, upsample: bool = False) -> None:
-        super().__init__()
-        self.conv = ModulatedConv2d(inputs, outputs, 3, style_dim, upsample=upsample)
-        self.noise = NoiseInjection()
-        self.activate = FusedLeakyReLU(outputs + skip)
-
-    def forward(self, x: Tensor, style: Tensor, slot: Tensor) -> Tensor:
-        activated: Tensor = self.activate(self.noise(self.conv(x, style), slot))
-        return activated
-
-
-class ToRGB(nn.Module):
-    """The picture at one level, added to that of the level below."""
-
-    def __init__(self, inputs: int, style_dim: int, upsample: bool = True) -> None:
-        super().__init__()
-        if upsample:
-            self.upsample = Upsample()
-        self.conv = ModulatedConv2d(inputs, 3, 1, style_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
-
-    def forward(self, x: Tensor, style: Tensor, below: Tensor | None = None) -> Tensor:
-        rgb: Tensor = self.conv(x, style) + self.bias
-        return rgb if below is None else rgb + self.upsample(below)
-
-
-def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
-    """sqrt(2) * leaky_relu(x + bias), the bias along axis 1."""
-    return F.leaky_relu(x + bias.view(1, -1, *[1] * (x.ndim - 2)), SLOPE) * GAIN
-
-
-def fir_kernel(gain: float) -> Tensor:
-    """The binomial filter [1, 3, 3, 1] x [1, 3, 3, 1] with sum `gain`, float32 `(4, 4)`."""
-    taps = torch.tensor(FIR_TAPS)
-    kernel = torch.outer(taps, taps)
-    return kernel / kernel.sum() * gain
-
-
-def filtered(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
-    """`x` padded by zeros before and after, then every channel filtered by `kernel`."""
-    before, after = padding
-    batch, channels = x.shape[:2]
-    padded = F.pad(x, (before, after, before, after)).flatten(0, 1).unsqueeze(1)
-    return F.conv2d(padded, kernel.flip(0, 1)[None, None]).view(batch, channels, *_side(padded, kernel))
-
-
-def _side(padded: Tensor, kernel: Tensor) -> tuple[int, int]:
-    return padded.shape[-2] - kernel.shape[0] + 1, padded.shape[-1] - kernel.shape[1] + 1
-
-
-def _stage(*layers: nn.Module) -> nn.Sequential:
-    """Layers under the index that the published keys have: ecdN.0.i."""
-    return nn.Sequential(nn.Sequential(*layers))
+def _modulated(inputs: int, outputs: int, architecture: Architecture, upsample: bool) -> ModulatedConv2d:
+    if architecture.separable:
+        return SeparableModulatedConv2d(inputs, outputs, architecture.style_dim, upsample=upsample)
+    return ModulatedConv2d(inputs, outputs, KERNEL, architecture.style_dim, upsample=upsample)

@@ -23,19 +23,23 @@ the scaled halves are joined: they are small there, and a sum behind it would be
 last. As it is a 1x1 convolution of the photo, it is made anew where it is used instead of being kept. So that planners
 do not make it early and keep it after all, the convolution also reads the RGB image of the level below, with weights 0.
 
-The transposed convolution stays 3x3 with the FIR filter, a constant depthwise convolution, behind it: folding the two
-into one has the multiplications of a 6x6 kernel, four times as many (docs/decisions/030).
+The convolutions are in gpen_convolutions.py. A dense transposed one stays 3x3 with the FIR filter, a constant depthwise
+convolution, behind it: folding the two into one has the multiplications of a 6x6 kernel, four times as many
+(docs/decisions/030).
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exporters.networks.gpen import EPS, GAIN, SLOPE, EqualLinear, FullGenerator, StyledConv, ToRGB
+from exporters.networks.gpen import EncoderStage, FullGenerator
+from exporters.networks.gpen_convolutions import Downsampling, convolution, depthwise, frozen
+from exporters.networks.gpen_layers import EPS, GAIN, SLOPE, EqualLinear, StyledConv, ToRGB
 
 
 class Halves(NamedTuple):
@@ -60,7 +64,8 @@ class ExportForm(nn.Module):
         layers, pictures = [generator.conv1, *generator.convs], [generator.to_rgb1, *generator.to_rgbs]
         halves = list(zip(plan.styled, plan.skips, strict=True))  # channels behind each layer
         full_size = layers[-2:] if plan.in_size == plan.out_size else []
-        self.encoder = nn.ModuleList(_EncoderStage(network, level) for level in range(network.levels))
+        first, *stages = (network.get_submodule(f"ecd{level}.0") for level in range(network.levels))
+        self.encoder = nn.ModuleList([_FirstStage(first), *map(Downsampling, stages)])
         self.styles = _Styles(network, [part.conv.modulation for part in (*layers, *pictures)], len(layers))
         self.constant = nn.Buffer(generator.input.input.detach().clone())
         self.layers = nn.ModuleList(map(_StyledLayer, layers, [None, *halves]))
@@ -115,21 +120,17 @@ class RestoredLevels(nn.Module):
         return (self.form(levels / 255, *noise) * 255).clamp(0, 255)
 
 
-class _EncoderStage(nn.Module):
-    """One level of the encoder: f(conv(FIR(x)) + b), gains and scales in the weights."""
+class _FirstStage(nn.Module):
+    """The encoder at full size: f(conv(x) + b), gains and scales in the weights."""
 
-    def __init__(self, network: FullGenerator, level: int) -> None:
+    def __init__(self, stage: EncoderStage) -> None:
         super().__init__()
-        *blur, conv, activation = network.get_submodule(f"ecd{level}.0").children()
+        conv, activation = stage.children()
         self.weight = nn.Buffer((conv.weight * (conv.scale * GAIN)).detach())
         self.bias = nn.Buffer(activation.bias.detach() * GAIN)
-        self.fir = nn.Buffer(_depthwise(blur[0].kernel, conv.weight.shape[1])) if blur else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fir is None:
-            return F.leaky_relu(F.conv2d(x, self.weight, self.bias), SLOPE)
-        smooth = F.conv2d(x, self.fir, padding=2, groups=x.shape[1])
-        return F.leaky_relu(F.conv2d(smooth, self.weight, self.bias, stride=2), SLOPE)
+        return F.leaky_relu(F.conv2d(x, self.weight, self.bias), SLOPE)
 
 
 class _Styles(nn.Module):
@@ -168,32 +169,20 @@ class _StyledLayer(nn.Module):
         """`halves` are the channels of the two halves of its input, None for the constant."""
         super().__init__()
         conv = layer.conv
-        weight = (conv.weight[0] * conv.scale).detach()
-        outputs = weight.shape[0]
+        outputs = conv.weight.shape[1]
         bias = layer.activate.bias.detach().view(1, -1, 1, 1)
         self.upsample = conv.upsample
-        parts = weight.split(halves, dim=1) if halves and not conv.upsample else [weight]
-        self.weights = nn.ParameterList([_frozen(part.transpose(0, 1) if conv.upsample else part) for part in parts])
-        self.squares = nn.Buffer(weight.double().pow(2).sum((2, 3)).t().float().contiguous())
+        self.convolution = convolution(conv, halves)
+        self.squares = nn.Buffer(deepcopy(conv).double().squares().detach().t().float().contiguous())
         self.eps = _eps(outputs)
         self.bias = nn.Buffer(bias[:, :outputs, 0, 0].clone())
-        self.fir = nn.Buffer(_depthwise(conv.blur.kernel, outputs)) if conv.upsample else None
         self.skip_gain = nn.Buffer(layer.noise.weight.detach() * GAIN)
         self.skip_bias = nn.Buffer(bias[:, outputs:] * GAIN)
 
     def forward(self, inputs: tuple[Tensor, ...], style: Tensor) -> tuple[Tensor, Tensor]:
         """f(y + b / d) of the already scaled inputs, and the d that is still to be multiplied, `(N, C)`."""
         norm = torch.sqrt((style * style) @ self.squares + self.eps)  # 1 / d
-        y = self._upsampled(inputs) if self.upsample else self._summed(inputs)
-        return F.leaky_relu(y + _per_channel(self.bias * norm), SLOPE), 1 / norm
-
-    def _summed(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        first, *others = (F.conv2d(x, weight, padding=1) for x, weight in zip(inputs, self.weights, strict=True))
-        return sum(others, first)
-
-    def _upsampled(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        doubled = F.conv_transpose2d(torch.cat(inputs, dim=1), self.weights[0], stride=2)
-        return F.conv2d(doubled, self.fir, padding=1, groups=doubled.shape[1])
+        return self.convolution(inputs, self.bias * norm), 1 / norm
 
     def skip(self, feature: Tensor) -> Tensor:
         """The encoder's half of the activated picture."""
@@ -230,9 +219,9 @@ class _Picture(nn.Module):
     def __init__(self, picture: ToRGB, halves: tuple[int, int]) -> None:
         super().__init__()
         weight = (picture.conv.weight[0] * picture.conv.scale).detach()
-        self.weights = nn.ParameterList(_frozen(part) for part in weight.split(halves, dim=1))
+        self.weights = nn.ParameterList(frozen(part) for part in weight.split(halves, dim=1))
         self.bias = nn.Buffer(picture.bias.detach().flatten())
-        self.fir = nn.Buffer(_depthwise(picture.upsample.kernel, 3)) if hasattr(picture, "upsample") else None
+        self.fir = nn.Buffer(depthwise(picture.upsample.kernel, 3)) if hasattr(picture, "upsample") else None
 
     def forward(self, halves: Halves, style: Tensor, below: Tensor | None) -> Tensor:
         drawn, skip = halves.scaled(style)
@@ -249,18 +238,10 @@ def _per_channel(values: Tensor) -> Tensor:
     return values[:, :, None, None]
 
 
-def _depthwise(kernel: Tensor, channels: int) -> Tensor:
-    return kernel.detach()[None, None].repeat(channels, 1, 1, 1)
-
-
-def _frozen(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(weight.contiguous(), requires_grad=False)
-
-
 def _linear(layers: list[EqualLinear], gain: float) -> nn.Linear:
     """Linear layers of the same input as one, scales and gain in its weights."""
     weight = torch.cat([layer.weight.detach() * (layer.scale * gain) for layer in layers])
     linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight = _frozen(weight)
-    linear.bias = _frozen(torch.cat([layer.bias.detach() * (layer.lr_mul * gain) for layer in layers]))
+    linear.weight = frozen(weight)
+    linear.bias = frozen(torch.cat([layer.bias.detach() * (layer.lr_mul * gain) for layer in layers]))
     return linear

@@ -6,10 +6,9 @@ checkpoint that the exporter reads like any other, and what pruning and distilla
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from cameo.errors import CheckpointError
@@ -29,9 +28,11 @@ class Trainable(Protocol):
     side: int | None
     """The side of the square image, or None: any multiple of `multiple`."""
     multiple: int
+    learning_rate: float
+    """The highest, of Adam, for a network that has much to learn."""
 
     def load(self, path: Path) -> nn.Module:
-        """The network of a checkpoint in its faithful form; CheckpointError if it is another's."""
+        """The network of a checkpoint; CheckpointError if it is another's, or a student's."""
 
     def rebuild(self, state: Mapping[str, Tensor]) -> nn.Module:
         """A network with these weights, which give its widths."""
@@ -57,8 +58,7 @@ class Trainable(Protocol):
 
 def trainable_networks() -> list[str]:
     """The networks that can be pruned and taught."""
-    families = [m.name for m in pkgutil.iter_modules(__path__)]
-    return [name for family in families for name in importlib.import_module(f"{__name__}.{family}").NETWORKS]
+    return [name for family in _families() for name in family.NETWORKS]
 
 
 def trainable(network: str) -> Trainable:
@@ -68,8 +68,19 @@ def trainable(network: str) -> Trainable:
         CheckpointError: there is no such network, or it cannot be pruned.
     """
     family_of(network)
-    for family in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{family.name}")
-        if network in module.NETWORKS:
-            return cast(Trainable, module.trainable(network))
+    for family in _families():
+        if network in family.NETWORKS:
+            return cast(Trainable, family.trainable(network))
     raise CheckpointError(f"{network} cannot be pruned: choose one of {', '.join(trainable_networks())}")
+
+
+def is_student(path: Path) -> CheckpointError:
+    """The error for a checkpoint that was taught already."""
+    return CheckpointError(f"{path} is a depthwise-separable student, expected the network that it learned from")
+
+
+def _families() -> tuple[ModuleType, ...]:
+    # By name and not by looking into the folder, so that a stage's cache key sees what the stage rests on.
+    from exporters.trainable import dctnet, gpen
+
+    return dctnet, gpen

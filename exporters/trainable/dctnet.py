@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cameo.errors import CheckpointError
 from exporters.frozen_graph import read_frozen_graph
+from exporters.trainable import is_student
 from optimize.pruning.groups import ChannelGroup, Member, convolution_group
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class TrainableDctnet:
     suffix = ".pb"
     side = None
     multiple = 4
+    learning_rate = 1e-3
 
     def __init__(self, network: str) -> None:
         self._network = network
@@ -70,7 +72,7 @@ class TrainableDctnet:
         read_frozen_graph(path, self._network, (INPUT, OUTPUT))
         variables = read_variables(path)
         if separable_layers(variables):
-            raise CheckpointError(f"{path} is a depthwise-separable student, expected the network that it learned from")
+            raise is_student(path)
         network = Generator.from_variables(variables).eval()
         _check_same(path, network)
         return network

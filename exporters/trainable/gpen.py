@@ -1,4 +1,4 @@
-"""GPEN's generators: checkpoint, faithful torch form, checkpoint.
+"""GPEN's generators: checkpoint, torch form for training, checkpoint.
 
 Groups follow the picture. An encoder level's channels are made by its convolution and read by the next level, by the
 linear layer behind the last, and, put beside the generator's own channels in the noise slots, by whatever reads those
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from cameo.errors import OutputError
 from exporters.gpen import NETWORKS as _NETWORKS
 from exporters.gpen import is_normalised, load_generator, size_of
+from exporters.trainable import is_student
 from optimize.pruning.groups import ChannelGroup, Member
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TrainableGpen:
 
     suffix = ".pth"
     multiple = 1
+    learning_rate = 1e-2  # weights of size 1, which the network scales, want larger steps than others
 
     def __init__(self, network: str) -> None:
         self._network = network
@@ -45,15 +47,28 @@ class TrainableGpen:
         """The generator of a checkpoint.
 
         Raises:
-            CheckpointError: not a checkpoint of this network.
+            CheckpointError: not a checkpoint of this network, or a student of one.
         """
-        return load_generator(path, self._network)
+        from exporters.networks.gpen_training import quickened
+
+        network = load_generator(path, self._network)
+        if network.architecture.separable:
+            raise is_student(path)
+        return quickened(network)
 
     def rebuild(self, state: Mapping[str, Tensor]) -> nn.Module:
         """A generator with these weights, which give its widths."""
         from exporters.networks.gpen import FullGenerator
+        from exporters.networks.gpen_training import quickened
 
-        return FullGenerator.from_state_dict({key: tensor.clone() for key, tensor in state.items()})
+        return quickened(FullGenerator.from_state_dict({key: tensor.clone() for key, tensor in state.items()}))
+
+    def separated(self, network: nn.Module) -> nn.Module:
+        """The generator with depthwise-separable convolutions in place of its 3x3 ones, the nearest to them."""
+        from exporters.networks.gpen_separable import separated
+        from exporters.networks.gpen_training import quickened
+
+        return quickened(separated(cast("FullGenerator", network)))
 
     def save(self, network: nn.Module, path: Path) -> None:
         """Write the state dict as its authors do."""
@@ -89,50 +104,46 @@ class TrainableGpen:
 
 def generator_groups(plan: Architecture) -> tuple[ChannelGroup, ...]:
     """All groups of a generator with these widths."""
-    members: dict[str, list[Member]] = {"constant": [Member("generator.input.input", 1, makes=True)]}
+    members: dict[str, list[Member]] = {"constant": [Member("generator.input.input", 1)]}
     widths = {"constant": plan.constant}
     for level, channels in enumerate(plan.encoder):
         widths[_encoder(plan, level)] = channels
         members[_encoder(plan, level)] = list(_encoder_members(plan, level))
     for layer, channels in enumerate(plan.styled):
         widths[_styled(layer)] = channels
-        module = _module(layer)
-        members[_styled(layer)] = [Member(f"{module}.conv.weight", 1, makes=True)]
+        members[_styled(layer)] = [Member(f"{_module(layer)}.conv.weight", 1)]
     members["constant"] += _read_by(f"{_module(0)}.conv", 0)
     for layer, own in enumerate(plan.styled):
         bias = f"{_module(layer)}.activate.bias"
         for group, start in ((_styled(layer), 0), (_slot(plan, layer), own)):
-            members[group].append(Member(bias, 0, start, makes=start == 0))
-            for reader in _readers(plan, layer):
-                members[group] += _read_by(reader, start)
+            members[group] += [Member(bias, 0, start), *_readers(plan, layer, start)]
     return tuple(ChannelGroup(name, widths[name], tuple(found)) for name, found in members.items())
 
 
 def _encoder_members(plan: Architecture, level: int) -> Iterator[Member]:
     convolution = 0 if level == 0 else 1  # behind the blur, which the first level lacks
-    yield Member(f"ecd{level}.0.{convolution}.weight", 0, makes=True)
-    yield Member(f"ecd{level}.0.{convolution + 1}.bias", 0, makes=True)
+    yield Member(f"ecd{level}.0.{convolution}.weight", 0)
+    yield Member(f"ecd{level}.0.{convolution + 1}.bias", 0)
     if level + 1 < len(plan.encoder):
-        yield Member(f"ecd{level + 1}.0.1.weight", 1, fan_in=True)
+        yield Member(f"ecd{level + 1}.0.1.weight", 1, reads=True, fan_in=True)
     else:  # the linear layer reads the 4x4 picture flattened, channel by channel
-        yield Member("final_linear.0.weight", 1, repeat=16, fan_in=True)
+        yield Member("final_linear.0.weight", 1, repeat=16, reads=True, fan_in=True)
 
 
-def _read_by(convolution: str, start: int) -> list[Member]:
-    """How a modulated convolution reads channels: columns of its weight, and a style for each."""
-    return [
-        Member(f"{convolution}.weight", 2, start, fan_in=True),
-        Member(f"{convolution}.modulation.weight", 0, start),
-        Member(f"{convolution}.modulation.bias", 0, start),
-    ]
-
-
-def _readers(plan: Architecture, layer: int) -> Iterator[str]:
-    """The modulated convolutions that read a styled layer's picture."""
+def _readers(plan: Architecture, layer: int, start: int) -> Iterator[Member]:
+    """Where a styled layer's picture is read: by the next layer, and by the RGB image."""
     if layer + 1 < len(plan.styled):
-        yield f"{_module(layer + 1)}.conv"
+        yield from _read_by(f"{_module(layer + 1)}.conv", start)
     if layer % 2 == 0:
-        yield "generator.to_rgb1.conv" if layer == 0 else f"generator.to_rgbs.{layer // 2 - 1}.conv"
+        picture = "generator.to_rgb1" if layer == 0 else f"generator.to_rgbs.{layer // 2 - 1}"
+        yield from _read_by(f"{picture}.conv", start)
+
+
+def _read_by(convolution: str, start: int) -> Iterator[Member]:
+    """How a modulated convolution reads channels: columns of its weight, and a style for each."""
+    yield Member(f"{convolution}.weight", 2, start, reads=True, fan_in=True)
+    yield Member(f"{convolution}.modulation.weight", 0, start)
+    yield Member(f"{convolution}.modulation.bias", 0, start)
 
 
 def _slot(plan: Architecture, layer: int) -> str:

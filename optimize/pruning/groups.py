@@ -16,15 +16,16 @@ from dataclasses import dataclass
 class Member:
     """The axis of one tensor along which a group's channels lie.
 
-    Channel c has the `repeat` values from `start + c * repeat`. `makes` says that they make the channel (the others
-    read it). `fan_in` says that the network divides the tensor by the square root of this axis's size.
+    Channel c has the `repeat` values from `start + c * repeat`. `reads` says that the channel is multiplied by them
+    where it is read: with all of them scaled, the channel is. `fan_in` says that the network divides the tensor by the
+    square root of this axis's size.
     """
 
     key: str
     axis: int
     start: int = 0
     repeat: int = 1
-    makes: bool = False
+    reads: bool = False
     fan_in: bool = False
 
     def places(self, channels: Iterable[int]) -> list[int]:
@@ -47,5 +48,5 @@ Kept = dict[str, tuple[int, ...]]
 
 def convolution_group(name: str, channels: int, made_by: Sequence[str], read_by: Sequence[str]) -> ChannelGroup:
     """The group of channels between plain convolutions with bias, given by their module names."""
-    members = [Member(f"{module}.{parameter}", 0, makes=True) for module in made_by for parameter in ("weight", "bias")]
-    return ChannelGroup(name, channels, (*members, *(Member(f"{module}.weight", 1) for module in read_by)))
+    members = [Member(f"{module}.{parameter}", 0) for module in made_by for parameter in ("weight", "bias")]
+    return ChannelGroup(name, channels, (*members, *(Member(f"{module}.weight", 1, reads=True) for module in read_by)))

@@ -2,8 +2,9 @@
 
 group_l2  the norm of all weights of a channel. Needs nothing but the weights.
 taylor    how much the image would change, to first order, if the channel were gone. Let m scale the channel (the
-          weights that make it): the image y moves by dy/dm, and for a random v of +-1, E[(v . dy/dm)^2] = |dy/dm|^2.
-          The gradient of v . y gives v . dy/dm as the sum over the channel's own weights of weight times gradient.
+          weights that read it): the image y moves by dy/dm, and for a random v of +-1, E[(v . dy/dm)^2] = |dy/dm|^2.
+          The gradient of v . y gives v . dy/dm as the sum over these weights of weight times gradient. (The weights
+          that make a channel say nothing where they are normalised: GPEN's demodulation takes their scale away.)
 
 Neither needs labels. Source of the first-order criterion: Molchanov et al., Importance Estimation for Neural Network
 Pruning, CVPR 2019, with the change of the image in place of the change of a loss.
@@ -61,7 +62,7 @@ def _change(group: ChannelGroup, parameters: dict[str, nn.Parameter]) -> Tensor:
     change = torch.zeros(group.channels)
     for member in group.members:
         gradient = parameters[member.key].grad
-        if member.makes and gradient is not None:
+        if member.reads and gradient is not None:
             product = parameters[member.key].detach() * gradient
             change += per_channel(product, member, group.channels).sum(1).cpu()
     return change

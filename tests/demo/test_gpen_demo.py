@@ -12,21 +12,22 @@ from exporters.gpen import exporter
 
 torch = pytest.importorskip("torch")
 
-from demo.quick_gpen import restore  # noqa: E402
 from demo.train_gpen import ARCHITECTURE, SIZE, WEIGHTS, identity_generator  # noqa: E402
 from exporters.gpen import load_generator  # noqa: E402
+from exporters.networks.gpen_training import quickened  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
 # Decibels that restoring gains on the held-out face, 0.3 below what was measured (demo/README.md)
-GAINS = {"blur, sigma 2": 0.3, "noise, sigma 12": 3.8, "blur 1.2 and noise 10, the demo's": 3.1}
+GAINS = {"noise, sigma 12": 2.6, "blur 1.2 and noise 10, the demo's": 2.0}
 # What these weights are weak at: by how little it may gain or lose
 CHANGES = {
-    "moved by 9 pixels": -0.1,
-    "shrunk to 1/3": -1.2,
-    "JPEG, quality 30": -2.9,
-    "blur, shrunk, noise, JPEG": -0.2,
+    "blur, sigma 2": -0.4,
+    "moved by 9 pixels": -0.8,
+    "shrunk to 1/3": -3.2,
+    "JPEG, quality 30": -5.2,
+    "blur, shrunk, noise, JPEG": -1.7,
 }
-CLEAN_PSNR = 33.4
+CLEAN_PSNR = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def test_training_computes_the_faithful_form() -> None:
         for parameter in generator.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
         image = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-        assert (restore(generator, image) - generator(image)).abs().max() < 1e-5
+        expected = generator(image)
+        assert (quickened(generator)(image) - expected).abs().max() < 1e-5
 
 
 def test_training_starts_near_the_identity() -> None:

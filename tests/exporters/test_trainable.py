@@ -122,6 +122,27 @@ def test_both_importances_know_all_channels(family: str) -> None:
 
 
 @forms
+def test_taylor_ranks_channels_by_what_their_loss_does_to_the_image(family: str) -> None:
+    """In every group: the channels that the image misses most are those that first-order importance names."""
+    form, network = FORMS[family]()
+    groups, image = form.groups(network), levels("trainable/x")
+    found = taylor(network, lambda x: form.run(network, x), groups, [image] * 8)
+    agreement = []
+    with torch.no_grad():
+        original = form.run(network, image)
+        for group in groups:
+            changes = []
+            for lost in range(group.channels):
+                kept = {g.name: tuple(c for c in range(g.channels) if g is not group or c != lost) for g in groups}
+                without = form.run(form.rebuild(prune(network.state_dict(), groups, kept)), image)
+                changes.append(float((without - original).norm()))
+            ranks = [np.argsort(np.argsort(values)) for values in (changes, found[group.name].numpy())]
+            agreement.append(float(np.corrcoef(*ranks)[0, 1]))
+    assert np.median(agreement) > 0.7
+    assert min(agreement) > 0.2
+
+
+@forms
 def test_a_lesson_compares_all_features(family: str) -> None:
     form, network = FORMS[family]()
     groups, kept = form.groups(network), some(form.groups(network))
