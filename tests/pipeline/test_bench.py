@@ -234,7 +234,8 @@ def test_lean_rows_hold_where_all_is_well_and_fail_where_it_is_not() -> None:
 
     good = verdicts(lean_network())
     assert set(good.values()) == {True, None}
-    assert {what for what, holds in good.items() if holds is None} == {what for what in good if "student" in what}
+    open_ = {what for what, holds in good.items() if holds is None}
+    assert open_ == {what for what in good if "student" in what or what.endswith("8×8: throughput")}
     poor = verdicts(lean_network(psnr=33.0, slow=0.9, planned=85.0))
     still = {what for what, holds in poor.items() if holds}
     assert still == {"n pruned by 30%: parameters", "n pruned by 30%: MACs"}

@@ -39,7 +39,10 @@ STEPS, RATIO = 600, 0.3
 LARGEST_FP16_PLAN, FROM_MIB = 0.55, 70
 """What FP16 plans of what FP32 plans, from so much on: both hold 7.8 MiB of workspace (docs/decisions/054)."""
 
-LEAST_INT8_PSNR, LEAST_INT8_SSIM, LEAST_INT8_SPEED, LEAST_SPEED_AT_512 = 36, 0.97, 1.25, 11
+LEAST_INT8_PSNR, LEAST_INT8_SSIM = 36, 0.97
+LEAST_SPEED_AT_512 = {"PyTorch's": 11, "bf16's": 1.25}
+"""Of INT8 on OpenVINO: the demo's networks are small, and what is not a convolution weighs more in them."""
+
 LEAST_PRUNED_PSNR, LEAST_GAIN = 34, 8
 MOST_OF = {"parameters": 0.55, "MACs": 0.55, "latency": 0.65, "planned memory": 0.8}
 ROUNDS = Rounds(least=15, most=40, seconds=60)
@@ -131,9 +134,9 @@ class _Network:
             yield at_least(f"{what}: SSIM", LEAST_INT8_SSIM, ssim, f"{ssim:.4f}", "")
         fast, slow = (self._engine("openvino", *how) for how in (("int8", BALANCED), ("bf16", QUALITY)))
         if fast and slow and slow.subject.latencies_ms:
-            ratio, told = gpen.throughput(slow.subject.latencies_ms, fast.subject.latencies_ms)
+            _, told = gpen.throughput(slow.subject.latencies_ms, fast.subject.latencies_ms)
             what = f"{self.case.network} INT8 on openvino, {self._size}: throughput"
-            yield at_least(what, LEAST_INT8_SPEED, ratio, told, "× bf16's")
+            yield Row(what, "", told.replace("×", "× bf16's", 1), None)
 
     def pruned(self) -> Iterator[Row]:
         """What pruning and recovery came to, and what they save."""
@@ -217,6 +220,6 @@ def _gpen_512(folder: Path, photos: Path, say: Say) -> Iterator[Row]:
     say("taking turns with the original at 512²")
     original, bf16, int8 = gpen.taking_turns(case, [("openvino", "bf16"), ("openvino", "int8")])
     what = f"INT8 on openvino, {case.network}, {random_weights.SAID}: throughput"
-    for rival, least, of in ((original, LEAST_SPEED_AT_512, "PyTorch's"), (bf16, LEAST_INT8_SPEED, "bf16's")):
+    for rival, (of, least) in zip((original, bf16), LEAST_SPEED_AT_512.items(), strict=True):
         ratio, told = gpen.throughput(rival.times, int8.times)
         yield at_least(what, least, ratio, told, f"× {of}")
