@@ -97,13 +97,13 @@ def build_parts(
     """The network as it is, and its variants if they are asked for and possible."""
     source = Artifact.of(weights) if weights.is_file() else Artifact(weights, "", "")
     builder = _Builder(recipe, tuple(wanted), options, store, say)
-    original = builder.exported(source)
-    yield builder.part(ITSELF, source, original)
+    itself = builder.part(ITSELF, source)
+    yield itself
     for variant in _variants(recipe, options, store):
         assert variant.stage is not None  # all but the network itself have one
         made = store.run(variant.stage, source)
         say(f"{recipe.network}, {variant.name}: {fidelity(made.facts)}")
-        yield builder.part(variant, made.artifact, original)
+        yield builder.part(variant, made.artifact, itself)
 
 
 def _variants(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[Variant]:
@@ -133,25 +133,25 @@ class _Builder:
     store: Store
     say: Say
 
-    def part(self, variant: Variant, source: Artifact, original: Result) -> Part:
-        """The variant whose checkpoint is `source`, with its graphs and engines; `original` is the network's own."""
+    def part(self, variant: Variant, source: Artifact, itself: Part | None = None) -> Part:
+        """The variant whose checkpoint is `source`, with its graphs and engines; `itself` is the network as it is."""
         precisions, pairs = self._chosen(variant)
-        graphs = {"fp32": original if variant is ITSELF else self.exported(source)}
+        graphs = {"fp32": self._exported(source)}
         for precision in dict.fromkeys(wanted for _, wanted in pairs if wanted not in graphs):
             stage = self._converter(precision)
-            if isinstance(stage, QuantizeInt8) and variant is not ITSELF:
-                stage = stage.against(original.artifact)
+            if itself is not None and isinstance(stage, QuantizeInt8):
+                stage = stage.against(itself.graphs["fp32"].artifact)
             graphs[precision] = self.store.run(stage, graphs["fp32"].artifact)
 
         def engine(name: str, precision: str) -> Result:
             return self.store.run(self.recipe.builder(name, self.options.targets), graphs[precision].artifact)
 
         built = {pair: engine(*pair) for pair in pairs}
-        built = with_recommendations(self.recipe, built, engine, self.store, self.say)
+        rivals = {**(itself.engines if itself else {}), **built}
+        built = with_recommendations(self.recipe, built, rivals, engine, self.store, self.say)
         return Part(self.recipe, source, variant, precisions, graphs, built)
 
-    def exported(self, source: Artifact) -> Result:
-        """The FP32 graph of a checkpoint."""
+    def _exported(self, source: Artifact) -> Result:
         result = self.store.run(self.recipe.exporter, source)
         for stage in self.recipe.pass_stages():
             result = self.store.run(stage, result.artifact)

@@ -21,21 +21,28 @@ Build = Callable[[str, str], Result]
 
 
 def with_recommendations(
-    recipe: Recipe, built: Mapping[tuple[str, str], Result], build: Build, store: Store, say: Callable[[str], None]
+    recipe: Recipe,
+    built: Mapping[tuple[str, str], Result],
+    rivals: Mapping[tuple[str, str], Result],
+    build: Build,
+    store: Store,
+    say: Callable[[str], None],
 ) -> dict[tuple[str, str], Result]:
     """`built`, the facts of its INT8 engines completed by `comparison`: against what, and whether INT8 is recommended.
 
-    The rival is built as well where nobody asked for it, from the FP32 graph; it does not get into the bundle.
+    `rivals` are the network's engines so far, by engine and precision of their graph. A rival that is missing is built
+    from the FP32 graph; it does not get into the bundle.
     """
     found = dict(built)
     for (engine, graph), result in built.items():
         if graph != INT8:
             continue
         if "cpu" in backend(engine).DEVICES:
-            comparison = _measured(recipe, engine, result, build(engine, "fp32"), store)
+            rival = rivals.get((engine, "fp32")) or build(engine, "fp32")
+            comparison = _measured(recipe, engine, result, rival, store)
         else:
-            against = "fp16" if (engine, "fp16") in built else "fp32"
-            comparison = _planned(result, build(engine, against), against)
+            against = "fp16" if (engine, "fp16") in rivals else "fp32"
+            comparison = _planned(result, rivals.get((engine, against)) or build(engine, against), against)
         say(f"{recipe.network} on {engine}: {sentence(comparison)}")
         found[engine, graph] = replace(result, facts={**result.facts, "comparison": comparison})
     return found

@@ -43,9 +43,26 @@ def _out_of_range(graph: ir.Graph, ranges: Mapping[str, Range]) -> Iterator[tupl
     for node in graph:
         for value in (*node.inputs, *node.outputs):
             found = ranges.get(str(value.name)) if value is not None else None
-            if found is not None and (why := _unfit(found)):
+            if found is not None and (why := _unfit(found)) and not _vanishes(value, ranges):
                 yield str(node.name), Reason(why, str(value.name), found)  # type: ignore[union-attr]
                 break
+
+
+def _vanishes(value: ir.Value | None, ranges: Mapping[str, Range]) -> bool:
+    """Whether a value that underflows is only added to larger ones: its loss is no more than the sum's own rounding.
+
+    Constants never do: one that is tiny, as an epsilon is, is there for the case that nothing else is.
+    """
+    found = ranges.get(str(value.name)) if value is not None else None
+    if value is None or found is None or value.producer() is None or found.largest > LARGEST:
+        return False
+    uses = [use.node for use in value.uses()]
+    return bool(uses) and all(use.op_type == "Add" and _is_held(use.outputs[0], ranges) for use in uses)
+
+
+def _is_held(value: ir.Value, ranges: Mapping[str, Range]) -> bool:
+    found = ranges.get(str(value.name))
+    return found is not None and (not _unfit(found) or _vanishes(value, ranges))
 
 
 def _unfit(found: Range) -> str:

@@ -105,8 +105,25 @@ def normalising() -> onnx.ModelProto:
     )
 
 
+def vanishing() -> onnx.ModelProto:
+    """Values that FP16 has no numbers for, and that nobody misses: they are added to ordinary ones."""
+    return network(
+        helper.make_node("Mul", ["before", "less"], ["small"], "scale"),
+        helper.make_node("Mul", ["small", "small"], ["tiny"], "multiply"),
+        helper.make_node("Add", ["before", "tiny"], ["after"], "sum"),
+        less=2e-4,
+    )
+
+
+def guarding() -> onnx.ModelProto:
+    """An epsilon: as small, but there for the case that the other is zero."""
+    return network(helper.make_node("Add", ["before", "epsilon"], ["after"], "guard"), epsilon=1e-8)
+
+
 PLANTED = {
     "plain": (plain, set(), ""),
+    "vanishing": (vanishing, set(), ""),
+    "guarding": (guarding, {"guard"}, "underflow"),
     "overflowing": (overflowing, {"boost", "unboost"}, "overflow"),
     "pathological": (pathological, {"shrink", "between", "grow"}, "underflow"),
     "cancelling": (cancelling, {"away", "back"}, "gate"),

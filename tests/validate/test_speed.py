@@ -60,11 +60,12 @@ def test_engines_built_ahead_are_judged_by_their_plans(tmp_path: Path) -> None:
     recipe = Recipe("network", (), ("tensorrt-rtx",), (InputRange("one", shape, shape, shape),))
     said: list[str] = []
     built = {("tensorrt-rtx", "int8"): result(88)}
-    found = with_recommendations(recipe, built, lambda name, graph: result(112), Store(tmp_path / "store"), said.append)
+    store = Store(tmp_path / "store")
+    found = with_recommendations(recipe, built, built, lambda name, graph: result(112), store, said.append)
     assert said == ["network on tensorrt-rtx: int8 plans 88 MiB and fp32 112 MiB: use int8"]
     assert found["tensorrt-rtx", "int8"].facts["comparison"]["recommended"] is True
-    built["tensorrt-rtx", "fp16"] = result(58)
-    with_recommendations(recipe, built, lambda name, graph: built[name, graph], Store(tmp_path / "store"), said.append)
+    rivals = {**built, ("tensorrt-rtx", "fp16"): result(58)}  # of the network itself, where a variant became INT8
+    with_recommendations(recipe, built, rivals, lambda name, graph: result(112), store, said.append)
     assert said[-1] == "network on tensorrt-rtx: int8 plans 88 MiB and fp16 58 MiB: use fp16"
     assert built["tensorrt-rtx", "int8"].facts.get("comparison") is None, "what was built stays as it is"
 
