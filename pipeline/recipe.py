@@ -37,7 +37,7 @@ ON_REQUEST = ("int8",)
 LIGHTER_GATES = (
     Gate("psnr", 36, precision="int8", mode="balanced"),
     Gate("psnr", 34, mode="balanced"),
-    Gate("psnr", 28, mode="fast"),
+    Gate("psnr", 30, mode="fast"),
 )
 """What a picture that INT8, pruned networks and students draw must reach, of a network or of the whole flow."""
 
