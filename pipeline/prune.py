@@ -99,6 +99,20 @@ def prune(request: Request, weights: Path, out: Path, say: Callable[[str], None]
     Raises:
         CameoError: the checkpoint, the photos or the ratio will not do; nothing is written.
     """
+    facts, saved = prune_and_measure(request, weights, out, say)
+    skipped = facts.get("photos", {}).get("skipped", {})
+    left_out = [f"left out: {reason}" for reason in skipped.values()]
+    return [*left_out, *map(str, saved), fidelity(facts)]
+
+
+def prune_and_measure(
+    request: Request, weights: Path, out: Path, say: Callable[[str], None]
+) -> tuple[Mapping[str, Any], list[Cost]]:
+    """Write the pruned checkpoint to `out`; return what its stage says, and the four figures.
+
+    Raises:
+        CameoError: the checkpoint, the photos or the ratio will not do; nothing is written.
+    """
     if not weights.is_file():
         raise CheckpointError(f"there is no file {weights}: expected the weights of {request.network}; check --weights")
     if not out.parent.is_dir():
@@ -107,9 +121,7 @@ def prune(request: Request, weights: Path, out: Path, say: Callable[[str], None]
     result = store.run(stage, original)
     copy_into_place(result.artifact.path, out)
     exported = [_exported(request.network, artifact, store) for artifact in (original, Artifact.of(out))]
-    skipped = result.facts.get("photos", {}).get("skipped", {})
-    left_out = [f"left out: {reason}" for reason in skipped.values()]
-    return [*left_out, *map(str, costs(result, exported, stage.size, store)), fidelity(result.facts)]
+    return result.facts, list(costs(result, exported, stage.size, store))
 
 
 def fidelity(facts: Mapping[str, Any]) -> str:

@@ -219,12 +219,12 @@ def lean_network(psnr: float = 40.0, slow: float = 0.5, planned: float = 60.0) -
     engines += [engine("tensorrt-rtx", "fp16", lean.QUALITY, mib=planned / 1.2)]
     for mode in (lean.BALANCED, lean.FAST):
         engines += [engine(name, "fp32", mode, **light) for name in ("onnxruntime", "tensorrt-rtx")]
-    learned = {"steps": 9, "held_out_psnr_before": 27.0, "held_out_psnr_after": psnr - 4}
-    lighter = {**learned, "parameters": [100, 50], "macs": [100, 40]}
-    records = {"fp16": {"gate": {"value": psnr + 15}}, "qat": learned, "pruned": lighter, "student": lighter}
+    lighter = {"steps": 9, "parameters": [100, 50], "macs": [100, 40]}
+    records = {"fp16": {"gate": {"value": psnr + 15}}, "qat": {"steps": 9}, "pruned": lighter, "student": lighter}
+    poor = engine("onnxruntime", "fp32", lean.BALANCED, psnr=27.0)
     case = lean._Case("m", "n", Path(), 50, (8, 8))
     result = NetworkResult("n", "", "", {}, ((8, 8),), (8, 8), Subject("original"), tuple(engines), records)
-    return lean._Network(case, result)
+    return lean._Network(case, result, replace(result, engines=(poor,)))
 
 
 def test_lean_rows_hold_where_all_is_well_and_fail_where_it_is_not() -> None:
@@ -246,7 +246,7 @@ def test_what_is_too_small_to_halve_promises_no_fp16_plan() -> None:
     small = [replace(plan, activation_mib=20.0) for plan in whole.result.engines[1].planned]
     engines = [*whole.result.engines]
     engines[1] = replace(engines[1], planned=tuple(small))
-    row = list(lean._Network(whole.case, replace(whole.result, engines=tuple(engines))).fp16())[-1]
+    row = list(replace(whole, result=replace(whole.result, engines=tuple(engines))).fp16())[-1]
     assert row.what.endswith("planned memory, sm_86")
     assert row.holds is None
 

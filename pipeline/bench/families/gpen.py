@@ -141,9 +141,12 @@ def taking_turns(case: Case, engines: Sequence[tuple[str, str]]) -> list[Turns]:
         feeds = scratch / "face.npz"
         np.savez(feeds, image=aligned_faces(case.size, 1))
         specs = [Spec("original", case.network, weights=str(case.checkpoint(case.network)))]
+        entries = {
+            (entry.engine, entry.precision): entry for entry in Bundle(case.bundle).network(case.network).engines
+        }
         specs += [
-            Spec(f"{engine}-{precision}", case.network, bundle=str(case.bundle), engine=engine, precision=precision)
-            for engine, precision in engines
+            Spec(f"{e}-{p}", case.network, bundle=str(case.bundle), engine=e, precision=p, mode=entries[e, p].mode)
+            for e, p in engines
         ]
         sessions = [stack.enter_context(RemoteSession(spec, scratch)) for spec in specs]
         for session in sessions:

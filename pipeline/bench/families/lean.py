@@ -6,6 +6,7 @@ photo, which is not among them.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.bench.families import gpen
 from pipeline.bench.rows import Row, Say, at_least, at_most
 from pipeline.build import build
 from pipeline.parts import BuildOptions
+from pipeline.prune import Request, prune_and_measure
 from pipeline.recipe import model
 from pipeline.validation import validate_bundle
 from validate.compare import ValidationOptions
@@ -76,7 +78,8 @@ def measure(folder: Path, say: Say) -> list[Row]:
     rows: list[Row] = []
     for name in dict.fromkeys(case.model for case in CASES):
         rows += _rows(name, [case for case in CASES if case.model == name], folder / name, photos, say)
-    return [*rows, *_gpen_512(folder, photos, say)]
+    case = gpen.Case(512, folder / "weights-512", folder / "gpen-512")
+    return [*rows, *_int8_512(case, photos, say), *_pruned_512(case, say)]
 
 
 def _photos(folder: Path) -> Path:
@@ -99,20 +102,25 @@ def _rows(name: str, cases: Sequence[_Case], bundle: Path, photos: Path, say: Sa
     engines, precisions = ("onnxruntime", "openvino", "tensorrt-rtx"), ("fp32", "bf16", "fp16", "int8")
     options = BuildOptions(engines, (TARGET,), precisions, photos, RATIO, fast=True, recover_steps=STEPS)
     build(model(name), cases[0].weights, bundle, options, say)
+    untaught = bundle.with_name(f"{name}-not-recovered")
+    options = BuildOptions(("onnxruntime",), (TARGET,), ("fp32",), photos, RATIO)
+    build(model(name), cases[0].weights, untaught, options, say)
     sizes = {case.network: Sizes((case.timed,), case.timed) for case in cases}
     comparing = ValidationOptions(rounds=ROUNDS, by_network=sizes, flow=False)
-    report = validate_bundle(bundle, cases[0].weights, None, say, comparing)
+    reports = [validate_bundle(one, cases[0].weights, None, say, comparing) for one in (bundle, untaught)]
     for case in cases:
-        found = _Network(case, next(network for network in report.networks if network.name == case.network))
+        results = [next(network for network in report.networks if network.name == case.network) for report in reports]
+        found = _Network(case, *results)
         yield from (*found.fp16(), *found.int8(), *found.pruned(), *found.student())
 
 
 @dataclass(frozen=True)
 class _Network:
-    """What was measured of one network."""
+    """What was measured of one network, and of the same pruned without recovery."""
 
     case: _Case
     result: NetworkResult
+    not_recovered: NetworkResult
 
     def fp16(self) -> Iterator[Row]:
         """Fidelity in half arithmetic as the build judged it, and what the RTX builder plans."""
@@ -126,9 +134,9 @@ class _Network:
     def int8(self) -> Iterator[Row]:
         """Fidelity on every engine, and speed against the same engine in bf16."""
         learned = self.result.conversions["qat"]
-        for engine in self._all("int8", BALANCED):
+        for engine in _ran(self.result, "int8", BALANCED):
             what = f"{self.case.network} INT8 on {engine.engine}"
-            psnr, ssim = (self._value(engine, metric) for metric in ("psnr", "ssim"))
+            psnr, ssim = (_value(engine, metric) for metric in ("psnr", "ssim"))
             told = f"{psnr:.1f} dB ({learned['steps']} steps of quantisation-aware recovery)"
             yield at_least(f"{what}: PSNR", LEAST_INT8_PSNR, psnr, told, "dB")
             yield at_least(f"{what}: SSIM", LEAST_INT8_SSIM, ssim, f"{ssim:.4f}", "")
@@ -142,10 +150,9 @@ class _Network:
         """What pruning and recovery came to, and what they save."""
         record = self.result.conversions["pruned"]
         what = f"{self.case.network} pruned by {RATIO:.0%}"
-        psnr = min(self._value(engine, "psnr") for engine in self._all("fp32", BALANCED))
-        yield at_least(f"{what}, {record['steps']} steps: PSNR", LEAST_PRUNED_PSNR, psnr, f"{psnr:.1f} dB", "dB")
-        before, after = record["held_out_psnr_before"], record["held_out_psnr_after"]
-        told = f"{after - before:.1f} dB (from {before:.1f} to {after:.1f} on held-out photos)"
+        before, after = (_worst_psnr(one, BALANCED) for one in (self.not_recovered, self.result))
+        yield at_least(f"{what}, {record['steps']} steps: PSNR", LEAST_PRUNED_PSNR, after, f"{after:.1f} dB", "dB")
+        told = f"{after - before:.1f} dB (from {before:.1f})"
         yield at_least(f"{what}: gained by recovery", LEAST_GAIN, after - before, told, "dB")
         yield from self._saved(what, "pruned", BALANCED, MOST_OF)
 
@@ -153,7 +160,7 @@ class _Network:
         """The same of the student, of which nothing is promised."""
         record = self.result.conversions["student"]
         what = f"{self.case.network}, the student"
-        psnr = min(self._value(engine, "psnr") for engine in self._all("fp32", FAST))
+        psnr = _worst_psnr(self.result, FAST)
         yield Row(f"{what}, {record['steps']} steps: PSNR", "", f"{psnr:.1f} dB", None)
         yield from self._saved(what, "student", FAST, {})
 
@@ -189,21 +196,25 @@ class _Network:
         height, width = self.result.latency_size
         return f"{width}×{height}"
 
-    def _all(self, precision: str, mode: str) -> list[EngineResult]:
-        return [
-            engine
-            for engine in self.result.engines
-            if (engine.precision, engine.mode) == (precision, mode) and not engine.subject.why_not_run
-        ]
-
     def _engine(self, name: str, precision: str, mode: str) -> EngineResult | None:
         """The engine, whether it ran here or not; None if the bundle has none."""
         wanted = (name, precision, mode)
         return next((e for e in self.result.engines if (e.engine, e.precision, e.mode) == wanted), None)
 
-    def _value(self, engine: EngineResult, metric: str) -> float:
-        found = find(engine.subject.measurements, metric)
-        return float("nan") if found is None else found
+
+def _ran(result: NetworkResult, precision: str, mode: str) -> list[EngineResult]:
+    """The engines of this precision and mode that ran."""
+    alike = (engine for engine in result.engines if (engine.precision, engine.mode) == (precision, mode))
+    return [engine for engine in alike if not engine.subject.why_not_run]
+
+
+def _worst_psnr(result: NetworkResult, mode: str) -> float:
+    return min((_value(engine, "psnr") for engine in _ran(result, "fp32", mode)), default=math.nan)
+
+
+def _value(engine: EngineResult, metric: str) -> float:
+    found = find(engine.subject.measurements, metric)
+    return math.nan if found is None else found
 
 
 def _share_row(what: str, limit: float | None, share: float, of: str) -> Row:
@@ -211,15 +222,29 @@ def _share_row(what: str, limit: float | None, share: float, of: str) -> Row:
     return Row(what, "", told, None) if limit is None else at_most(what, limit, share, told, "×")
 
 
-def _gpen_512(folder: Path, photos: Path, say: Say) -> Iterator[Row]:
+def _int8_512(case: gpen.Case, photos: Path, say: Say) -> Iterator[Row]:
     """INT8 of the full-size generator against PyTorch and against bf16, in turns; its weights are random."""
-    case = gpen.Case(512, folder / "weights-512", folder / "gpen-512")
     case.checkpoint(case.network)
     options = BuildOptions(("openvino",), (TARGET,), ("fp32", "bf16", "int8"), photos)
     build(model(case.network), case.weights, case.bundle, options, say)
     say("taking turns with the original at 512²")
     original, bf16, int8 = gpen.taking_turns(case, [("openvino", "bf16"), ("openvino", "int8")])
-    what = f"INT8 on openvino, {case.network}, {random_weights.SAID}: throughput"
+    what = f"{case.network} INT8 on openvino, {random_weights.SAID}: throughput"
     for rival, (of, least) in zip((original, bf16), LEAST_SPEED_AT_512.items(), strict=True):
         ratio, told = gpen.throughput(rival.times, int8.times)
         yield at_least(what, least, ratio, told, f"× {of}")
+
+
+def _pruned_512(case: gpen.Case, say: Say) -> Iterator[Row]:
+    """What pruning saves of the full-size generator, by the weights' norms; nothing is left to recover in random ones."""
+    request = Request(case.network, RATIO, importance="l2")
+    weights = case.checkpoint(case.network)
+    _, saved = prune_and_measure(request, weights, case.bundle.with_name("gpen-512-pruned.pth"), say)
+    for cost in saved:
+        what = f"{case.network} pruned by {RATIO:.0%}, {random_weights.SAID}: {cost.what}"
+        limit = next(limit for name, limit in MOST_OF.items() if cost.what.startswith(name))
+        if cost.ratio is None:
+            yield Row(what, "", f"not measured: {cost.why_not}", None)
+        else:
+            told = f"{cost.ratio:.2f} × ({cost.after:.4g} of {cost.before:.4g} {cost.unit})"
+            yield at_most(what, limit, cost.ratio, told, "×")
