@@ -236,7 +236,7 @@ def _int8_512(case: gpen.Case, photos: Path, say: Say) -> Iterator[Row]:
 
 
 def _pruned_512(case: gpen.Case, say: Say) -> Iterator[Row]:
-    """What pruning saves of the full-size generator, by the weights' norms; nothing is left to recover in random ones."""
+    """What pruning saves of the full-size generator; its weights are random, so there is no picture to recover."""
     request = Request(case.network, RATIO, importance="l2")
     weights = case.checkpoint(case.network)
     _, saved = prune_and_measure(request, weights, case.bundle.with_name("gpen-512-pruned.pth"), say)
