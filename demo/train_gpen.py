@@ -40,9 +40,9 @@ from exporters.trainable.gpen import generator_groups
 log = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 SIZE = 256
-_FORMULA = Architecture.of(SIZE, narrow=1 / 8, channel_multiplier=1, style_dim=64)
+FORMULA = Architecture.of(SIZE, narrow=1 / 8, channel_multiplier=1, style_dim=64)
 # Twice the 8 channels of the formula at full size: engines compute channels in blocks of 8, so pruning could take none.
-ARCHITECTURE = replace(_FORMULA, encoder=(16, *_FORMULA.encoder[1:]), styled=(*_FORMULA.styled[:-2], 16, 16))
+ARCHITECTURE = replace(FORMULA, encoder=(16, *FORMULA.encoder[1:]), styled=(*FORMULA.styled[:-2], 16, 16))
 NETWORK = f"gpen-bfr-{SIZE}"
 GRAIN = 0.05  # of a range of 2: 6 levels
 WEIGHTS = Path(__file__).parent / "gpen" / f"GPEN-BFR-{SIZE}.pth"

@@ -51,11 +51,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Variant:
-    """A lighter form of a network: what it is called, its mode, and the stage that makes its checkpoint."""
+    """A form of a network: what it is called, and its mode."""
 
     name: str
     mode: str
-    stage: Stage | None = None
 
 
 ITSELF = Variant("", MODES[0])
@@ -99,14 +98,14 @@ def build_parts(
     builder = _Builder(recipe, tuple(wanted), options, store, say)
     itself = builder.part(ITSELF, source)
     yield itself
-    for variant in _variants(recipe, options, store):
-        assert variant.stage is not None  # all but the network itself have one
-        made = store.run(variant.stage, source)
+    for variant, stage in _lighter(recipe, options, store):
+        made = store.run(stage, source)
         say(f"{recipe.network}, {variant.name}: {fidelity(made.facts)}")
         yield builder.part(variant, made.artifact, itself)
 
 
-def _variants(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[Variant]:
+def _lighter(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[tuple[Variant, Stage]]:
+    """The variants asked for, and the stage that makes the checkpoint of each."""
     if recipe.network not in trainable_networks():
         return
     photos = Photos() if options.calibration is None else Photos.of(options.calibration)
@@ -116,11 +115,11 @@ def _variants(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[V
         return Teaching(photos, options.recover_steps, pace, checkpoints=place)
 
     if options.prune:
-        yield Variant("pruned", "balanced", PruneChannels(recipe.network, options.prune, teaching=teaching("pruned")))
+        yield Variant("pruned", "balanced"), PruneChannels(recipe.network, options.prune, teaching=teaching("pruned"))
     if options.learns_int8 and INT8 in recipe.on_request:
-        yield Variant("qat", "balanced", LearnInt8(recipe.network, teaching("qat", LearnInt8.PACE)))
+        yield Variant("qat", "balanced"), LearnInt8(recipe.network, teaching("qat", LearnInt8.PACE))
     if options.fast:
-        yield Variant("student", "fast", MakeStudent(recipe.network, options.prune, teaching=teaching("student")))
+        yield Variant("student", "fast"), MakeStudent(recipe.network, options.prune, teaching=teaching("student"))
 
 
 @dataclass(frozen=True)

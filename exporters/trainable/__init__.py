@@ -1,4 +1,4 @@
-"""Networks that can be pruned and taught: one file per family, named as the family, found by its name.
+"""Networks that can be pruned and taught: one file per family, named as the family, and listed in `_families`.
 
 Each module offers `trainable(network) -> Trainable`: the way from a checkpoint to a torch module and back to a
 checkpoint that the exporter reads like any other, and what pruning and distillation need to know of it.

@@ -59,7 +59,7 @@ class _Convolutions(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: _Arguments = (), kwargs: Any = None) -> Any:
         if function in (F.conv2d, F.conv_transpose2d):
             (x, weight, *others), options = args, kwargs or {}
-            groups = options.get("groups", others[-1] if len(others) > 3 and isinstance(others[-1], int) else 1)
+            groups = options.get("groups", others[4] if len(others) > 4 else 1)  # the same place in both
             transposed = function is F.conv_transpose2d
             outputs = weight.shape[1] * groups if transposed else weight.shape[0]
             if IMAGE_CHANNELS not in (x.shape[1], outputs):

@@ -12,9 +12,11 @@ from exporters.gpen import exporter
 
 torch = pytest.importorskip("torch")
 
-from demo.train_gpen import ARCHITECTURE, SIZE, WEIGHTS, identity_generator  # noqa: E402
+from demo.train_gpen import ARCHITECTURE, FORMULA, SIZE, WEIGHTS, identity_generator, widened  # noqa: E402
 from exporters.gpen import load_generator  # noqa: E402
+from exporters.networks.gpen import FullGenerator  # noqa: E402
 from exporters.networks.gpen_training import quickened  # noqa: E402
+from tests.support.filled_networks import filled  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
 # Decibels that restoring gains on the held-out face, 0.3 below what was measured (demo/README.md)
@@ -85,6 +87,15 @@ def test_training_computes_the_faithful_form() -> None:
         image = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
         expected = generator(image)
         assert (quickened(generator)(image) - expected).abs().max() < 1e-5
+
+
+def test_a_narrower_generator_is_widened_without_a_change() -> None:
+    narrow = filled(FullGenerator.without_weights(FORMULA).to_empty(device="cpu"))
+    wide = widened(narrow)
+    assert wide.architecture == ARCHITECTURE != FORMULA
+    with torch.no_grad():
+        image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        assert (wide(image) - narrow(image)).abs().max() < 1e-4
 
 
 def test_training_starts_near_the_identity() -> None:

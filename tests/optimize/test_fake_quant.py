@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from optimize.recovery.distil import Lesson, held_out_psnr  # noqa: E402
-from optimize.recovery.fake_quant import FakeQuantized  # noqa: E402
+from optimize.recovery.fake_quant import LARGEST, FakeQuantized  # noqa: E402
 from optimize.recovery.training import Plan, train  # noqa: E402
 
 SLOPE = 0.2
@@ -90,6 +90,15 @@ def test_it_computes_what_an_int8_graph_computes() -> None:
     with torch.no_grad():
         got, exact = quantized(x).numpy(), network(x).numpy()
     assert np.abs(got - expected).mean() < 0.05 * np.abs(exact - expected).mean()  # a value between two steps at times
+
+
+def test_a_grouped_transposed_convolution_has_a_step_for_each_group() -> None:
+    layer, x = nn.ConvTranspose2d(WIDTH, WIDTH, 2, 2, groups=WIDTH, bias=False), torch.ones(1, WIDTH, 2, 2)
+    sizes = torch.logspace(-3, 0, WIDTH)[:, None, None, None]
+    with torch.no_grad():
+        layer.weight.copy_(sizes * torch.tensor(fill.uniform("grouped", (WIDTH, 1, 2, 2))))
+        error = (FakeQuantized(layer, run, [x])(x) - layer(x)).abs().amax((0, 2, 3))
+    assert (error <= 2 * layer.weight.abs().amax((1, 2, 3)) / LARGEST).all()
 
 
 def test_gradients_pass_where_nothing_is_clipped() -> None:

@@ -66,6 +66,17 @@ def test_a_pruned_checkpoint_and_what_it_saves(
     assert not said  # every stage was in the store
 
 
+def test_a_separable_one_is_a_student(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "costs", lambda *arguments: [])
+    said: list[str] = []
+    prune(Request(NETWORK, 0, separable=True), weights, tmp_path / "student.pb", said.append)
+    assert any(line.startswith("built make-student") for line in said)
+
+    from exporters.networks.dctnet_frozen import SEPARABLE_LAYERS, read_variables, separable_layers
+
+    assert separable_layers(read_variables(tmp_path / "student.pb")) == set(SEPARABLE_LAYERS)
+
+
 def test_without_photos_norms_decide_and_fidelity_is_not_claimed(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
