@@ -70,7 +70,7 @@ DEMOS = (
         result="cartoon.png",
     ),
     Demo(
-        "gpen-bfr-256",
+        "gpen-bfr-512",
         HERE / "gpen",
         Path("build/demo-gpen"),
         restore_poor,

@@ -30,19 +30,18 @@ class Score:
     ssim_restored: float
 
 
-def held_out_face(size: int) -> Image:
-    """The face of the demo photo as the flow cuts it out, uint8 `(size, size, 3)` RGB."""
+def scores(restore: Callable[[Image], Image], size: int) -> dict[str, Score]:
+    """What `restore` does to the held-out face, uint8 `(size, size, 3)` RGB, of a photo clean and damaged in every way.
+
+    The face is cut out as the flow does, always where the good photo has it.
+    """
     photo = read_photo(PHOTO)
     points = CascadeFinder()(photo)[0].five_points.astype(np.float32)
-    return crop(photo, similarity_in_crop_frame(points, square_template(size, ZOOM)), size)
-
-
-def scores(restore: Callable[[Image], Image], size: int) -> dict[str, Score]:
-    """What `restore` does to the held-out face, uint8 `(size, size, 3)` RGB, clean and damaged in every way."""
-    good = held_out_face(size)
+    matrix = similarity_in_crop_frame(points, square_template(size, ZOOM))
+    good = crop(photo, matrix, size)
     found = {}
     for name, poverty in {"clean": CLEAN, **EXAMPLES}.items():
-        poor = impoverish(good, poverty, np.random.default_rng(0))
+        poor = crop(impoverish(photo, poverty, np.random.default_rng(0)), matrix, size)
         restored = restore(poor)
         found[name] = Score(*(metric.measure(good, image) for metric in (psnr, ssim) for image in (poor, restored)))
     return found

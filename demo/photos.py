@@ -75,14 +75,13 @@ def random_view(image: Image, box: Box | None, size: int, rng: np.random.Generat
     return recolour(view[:, :: rng.choice((-1, 1))], rng)
 
 
-def sharp_view(image: Image, size: int, rng: np.random.Generator) -> Image:
-    """A random view that is as sharp as the photo or sharper, uint8 `(size, size, 3)`, turned at random."""
+def view_matrix(image: Image, size: int, extent: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """From the photo to a view `size` pixels wide of a random square of `extent` pixels, turned at random."""
     height, width = image.shape[:2]
-    extent = rng.uniform(0.9 * size, max(min(height, width), size))
     centre = [rng.uniform(min(extent, side) / 2, side - min(extent, side) / 2) for side in (width, height)]
     matrix = cv2.getRotationMatrix2D((centre[0], centre[1]), rng.uniform(-20, 20), size / extent)
     matrix[:, 2] += size / 2 - np.array(centre)
-    return shrunk_without_aliasing(image, matrix, size)
+    return np.asarray(matrix)
 
 
 def shrunk_without_aliasing(image: Image, matrix: NDArray[np.float64], size: int) -> Image:

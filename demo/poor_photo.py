@@ -60,17 +60,17 @@ def impoverish(photo: Image, poverty: Poverty, rng: np.random.Generator) -> Imag
 
 
 def random_poverty(rng: np.random.Generator) -> Poverty:
-    """Each kind of damage about every other time; one photo in eight is left as it is."""
+    """Noise mostly, other damage every other or third time; one photo in ten is left as it is."""
     if rng.random() < 1 / 16:
         return CLEAN
-    blurred, shrunk, noisy, stored = rng.random(4) < (0.6, 0.4, 0.5, 0.5)
-    moved = blurred and rng.random() < 0.2
+    blurred, shrunk, noisy, stored = rng.random(4) < (0.5, 0.3, 0.7, 0.5)
+    moved = blurred and rng.random() < 0.1
     return Poverty(
-        blur=rng.uniform(0.8, 2.4) if blurred and not moved else 0,
-        motion=int(rng.integers(5, 11)) if moved else 0,
+        blur=rng.uniform(0.5, 1.8) if blurred and not moved else 0,
+        motion=int(rng.integers(3, 9)) if moved else 0,
         direction=rng.uniform(0, 180),
-        shrink=rng.uniform(1, 4) if shrunk else 1,
-        noise=rng.uniform(1, 12) if noisy else 0,
+        shrink=rng.uniform(1, 3) if shrunk else 1,
+        noise=rng.uniform(1, 15) if noisy else 0,
         quality=int(rng.integers(30, 90)) if stored else None,
     )
 

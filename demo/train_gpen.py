@@ -1,11 +1,14 @@
 """Trains the demo weights of GPEN: a narrow generator learns to undo what poor_photo.py does.
 
     pip install torch opencv-python-headless scikit-image scikit-learn matplotlib
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m demo.train_gpen  # half an hour on two CPU cores with bfloat16
+    export OMP_NUM_THREADS=1
+    torchrun --nproc-per-node 2 -m demo.train_gpen --size 256 --out small.pth  # half an hour each
+    torchrun --nproc-per-node 2 -m demo.train_gpen --weights small.pth  # on two CPU cores with bfloat16
 
-It sees freely licensed photos: a portrait, cut out as the photo flow cuts out faces, and crops of anything else. The
+It sees freely licensed photos, spoilt and cut out as the photo flow cuts out faces: a portrait, and anything else. The
 network is `exporters/networks/gpen.py` as it is, of the published family's structure, narrower. It starts as the
-identity: training has to find the differences only. No adversary: it learns what is likely, not what looks real.
+identity, so training has to find the differences only, and at half the size, where a view costs a quarter; grown to the
+whole, it enlarges and sharpens what it restored. No adversary: it learns what is likely, not what looks real.
 """
 
 import argparse
@@ -13,7 +16,8 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -29,22 +33,17 @@ from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Matrix, Points
 from cameo.flows.gpen import ZOOM
 from demo import photos
+from demo.gpen_start import grown, identity_generator
 from demo.held_out import scores
 from demo.poor_photo import impoverish, random_poverty
-from exporters.gpen import load_generator
-from exporters.networks.gpen import Architecture, FullGenerator
-from exporters.networks.gpen_layers import GAIN, SLOPE, ModulatedConv2d
+from exporters.networks.gpen import FullGenerator
 from exporters.networks.gpen_training import quickened
-from exporters.trainable.gpen import generator_groups
 
 log = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
-SIZE = 256
-FORMULA = Architecture.of(SIZE, narrow=1 / 8, channel_multiplier=1, style_dim=64)
-# Twice the 8 channels of the formula at full size: engines compute channels in blocks of 8, so pruning could take none.
-ARCHITECTURE = replace(FORMULA, encoder=(16, *FORMULA.encoder[1:]), styled=(*FORMULA.styled[:-2], 16, 16))
+SIZE = 512
 NETWORK = f"gpen-bfr-{SIZE}"
-GRAIN = 0.05  # of a range of 2: 6 levels
+GRAIN = 0.02  # of a range of 2: 2.5 levels
 WEIGHTS = Path(__file__).parent / "gpen" / f"GPEN-BFR-{SIZE}.pth"
 
 
@@ -52,14 +51,18 @@ WEIGHTS = Path(__file__).parent / "gpen" / f"GPEN-BFR-{SIZE}.pth"
 class Training:
     """How the network is trained."""
 
-    minutes: float = 33
-    batch_size: int = 2  # of each process
-    views: int = 600
+    size: int = SIZE
+    minutes: float = 30
     face_share: float = 0.5  # part of the views that show the portrait's face as the flow aligns it
     learning_rate: float = 6e-3
     averaging: float = 0.99  # of the weights per step
     seed: int = 0
-    start: Path | None = None  # weights to go on from; None starts from the identity
+    start: Path | None = None  # weights to go on from, also of half the size; None starts from the identity
+
+    @property
+    def batch_size(self) -> int:
+        """Views that each process takes in a step."""
+        return SIZE**2 // self.size**2
 
 
 def train(training: Training, path: Path) -> FullGenerator:
@@ -69,7 +72,7 @@ def train(training: Training, path: Path) -> FullGenerator:
     """
     rank = _join_others()
     torch.manual_seed(training.seed)
-    network = quickened(widened(load_generator(training.start, NETWORK)) if training.start else identity_generator())
+    network = quickened(_start(training))
     model = network if rank is None else DistributedDataParallel(network)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.averaging))
     optimizer = torch.optim.Adam(model.parameters(), training.learning_rate, betas=(0.9, 0.99))
@@ -97,57 +100,17 @@ def train(training: Training, path: Path) -> FullGenerator:
     return averaged.module.eval()
 
 
-def identity_generator() -> FullGenerator:
-    """A generator that all but returns its input: the photo passes in 6 channels of e_S, as x and -x.
-
-    A leaky ReLU f loses no information about x when it sees both signs: f(f(x)) - f(f(-x)) = (1 + slope**2) x.
-    """
-    network = FullGenerator(ARCHITECTURE)
-    first, picture = network.ecd0[0][0], network.generator.to_rgbs[-1]
-    signs = torch.cat([torch.eye(3), -torch.eye(3)])  # (6, 3)
-    skip = slice(ARCHITECTURE.styled[-1], ARCHITECTURE.styled[-1] + 6)
-    with torch.no_grad():
-        for layer in (network.generator.conv1, *network.generator.convs):
-            layer.noise.weight.fill_(1)
-        for rgb in (network.generator.to_rgb1, *network.generator.to_rgbs):
-            rgb.conv.weight *= 0.02
-        for modulated in (module for module in network.modules() if isinstance(module, ModulatedConv2d)):
-            modulated.modulation.weight *= 0.1  # at first, a picture's style says little about how to draw it
-        first.weight[:6, :, 0, 0] = signs / first.scale
-        picture.conv.weight[0, :, skip, 0, 0] = signs.T / (GAIN**2 * (1 + SLOPE**2) * picture.conv.scale)
-        picture.conv.modulation.weight[skip] = 0
-    return network
-
-
-def widened(network: FullGenerator) -> FullGenerator:
-    """A generator of `ARCHITECTURE` that draws what a narrower one draws: nobody reads its other channels yet."""
-    wide, old = FullGenerator(ARCHITECTURE), network.state_dict()
-    new = wide.state_dict()
-    places: dict[str, dict[int, list[int]]] = {}  # by key and axis: where the old values lie
-    read: dict[str, dict[int, float]] = {}  # by key and axis that is read along: what the old values are scaled by
-    groups = zip(generator_groups(network.architecture), generator_groups(ARCHITECTURE), strict=True)
-    for before, after in groups:
-        for member in after.members:
-            places.setdefault(member.key, {}).setdefault(member.axis, []).extend(member.places(range(before.channels)))
-            if member.fan_in:  # divided by the square root of the axis's size
-                axis = member.axis
-                scale = math.sqrt(new[member.key].shape[axis] / old[member.key].shape[axis])
-                read.setdefault(member.key, {})[axis] = scale
-    for key, tensor in new.items():
-        for axis, scale in read.get(key, {}).items():
-            unread = set(range(tensor.shape[axis])) - set(places[key][axis])
-            tensor.index_fill_(axis, torch.tensor(sorted(unread), dtype=torch.long), 0)
-            old[key] = old[key] * scale
-        where = [sorted(places.get(key, {}).get(axis, range(size))) for axis, size in enumerate(old[key].shape)]
-        tensor[np.ix_(*where)] = old[key]
-    wide.load_state_dict(new)
-    return wide
+def _start(training: Training) -> FullGenerator:
+    if training.start is None:
+        return identity_generator(training.size)
+    network = FullGenerator.from_state_dict(torch.load(training.start, weights_only=True))
+    return grown(network) if network.architecture.out_size < training.size else network
 
 
 def restoration_loss(restored: Tensor, good: Tensor) -> Tensor:
     """The error of pixels and, to keep it sharp, of the differences between neighbours."""
     error = restored - good
-    return _size(error) + 2 * (_size(error.diff(dim=2)) + _size(error.diff(dim=3)))
+    return _size(error) + (_size(error.diff(dim=2)) + _size(error.diff(dim=3)))
 
 
 def _size(error: Tensor) -> Tensor:
@@ -155,31 +118,38 @@ def _size(error: Tensor) -> Tensor:
     return (error.square() + GRAIN**2).sqrt().mean() - GRAIN
 
 
-def make_views(training: Training) -> Image:
-    """Random sharp views, uint8 `(N, S, S, 3)` RGB: faces as the flow aligns them, and whatever photos show."""
-    rng = np.random.default_rng(training.seed)
-    everything = [photo.read()[..., ::-1].copy() for photo in photos.TRAINING]
-    faces = [(image, face.five_points) for image in everything for face in CascadeFinder()(image)]
-    views = []
-    for _ in range(training.views):
+def views(training: Training, rng: np.random.Generator) -> Iterator[tuple[Image, Image]]:
+    """Pairs of a view of a spoilt photo and the same view of the good one, uint8 `(S, S, 3)` RGB, without end.
+
+    Half show a face as the flow cuts it out, the others anything. What spoils a photo does so before the view is cut
+    out, as it does for the flow.
+    """
+    everything = [photo.read() for photo in photos.TRAINING]
+    faces = [(bgr, face.five_points) for bgr in everything for face in CascadeFinder()(bgr[..., ::-1])]
+    while True:
         if rng.random() < training.face_share:
-            image, points = faces[rng.integers(len(faces))]
-            view = face_view(image, points, rng)
+            bgr, points = faces[rng.integers(len(faces))]
+            matrix = face_matrix(points, training.size, rng)
         else:
-            view = photos.sharp_view(everything[rng.integers(len(everything))], SIZE, rng)
-        bgr = np.ascontiguousarray(view[:, :: rng.choice((-1, 1)), ::-1])
-        views.append(photos.recolour(bgr, rng)[..., ::-1])
-    return np.stack(views)
+            bgr = everything[rng.integers(len(everything))]
+            matrix = photos.view_matrix(bgr, training.size, SIZE / rng.uniform(0.9, 2.5), rng)
+        good = photos.recolour(bgr, rng)[..., ::-1]
+        poor = impoverish(good, random_poverty(rng), rng)
+        mirror = rng.choice((-1, 1))
+        yield (
+            photos.shrunk_without_aliasing(poor, matrix, training.size)[:, ::mirror],
+            photos.shrunk_without_aliasing(good, matrix, training.size)[:, ::mirror],
+        )
 
 
-def face_view(image: Image, points: Points, rng: np.random.Generator) -> Image:
-    """The aligned face, uint8 `(S, S, 3)`, at times turned, nearer, farther or aside, as face finders err."""
-    aligned = similarity_in_crop_frame(points.astype(np.float32), square_template(SIZE, ZOOM))
-    middle = SIZE / 2
-    stray = cv2.getRotationMatrix2D((middle, middle), rng.normal(0, 8), rng.uniform(0.8, 1.8))
-    stray[:, 2] += rng.normal(0, 0.05 * SIZE, 2)
+def face_matrix(points: Points, size: int, rng: np.random.Generator) -> Matrix:
+    """From the photo to the aligned face, at times turned, nearer, farther or aside, as face finders err."""
+    aligned = similarity_in_crop_frame(points.astype(np.float32), square_template(size, ZOOM))
+    middle = size / 2
+    stray = cv2.getRotationMatrix2D((middle, middle), rng.normal(0, 8), rng.uniform(0.6, 1.4))
+    stray[:, 2] += rng.normal(0, 0.05 * size, 2)
     matrix: Matrix = stray @ np.vstack([aligned, (0, 0, 1)])
-    return photos.shrunk_without_aliasing(image, matrix, SIZE)
+    return matrix
 
 
 def restored(network: FullGenerator, image: Image) -> Image:
@@ -216,12 +186,10 @@ def _same_for_all(value: float) -> float:
 
 def _batches(training: Training, rank: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of poor and good views, float32 `(N, 3, S, S)` RGB in [-1, 1]."""
-    views = make_views(training)
-    rng = np.random.default_rng((training.seed + 1, rank))
+    pairs = views(training, np.random.default_rng((training.seed, rank)))
     while True:
-        good = views[rng.integers(len(views), size=training.batch_size)]
-        poor = np.stack([impoverish(view, random_poverty(rng), rng) for view in good])
-        yield _to_tensor(poor), _to_tensor(good)
+        poor, good = zip(*islice(pairs, training.batch_size), strict=True)
+        yield _to_tensor(np.stack(poor)), _to_tensor(np.stack(good))
 
 
 def _to_tensor(images: Image) -> Tensor:
@@ -238,14 +206,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="file for the weights")
     parser.add_argument(
-        "--weights", type=Path, help="weights to go on from, with other views than before: name a --seed"
+        "--weights",
+        type=Path,
+        help="weights to go on from, of this size or half of it, with other views than before: name a --seed",
     )
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the network's image, at most 512")
     parser.add_argument("--seed", type=int, default=Training.seed, help="of views, damage and first weights")
     parser.add_argument("--minutes", type=float, default=Training.minutes, help="how long to train")
     parser.add_argument("--learning-rate", type=float, default=Training.learning_rate, help="the highest, of Adam")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     training = Training(
+        size=arguments.size,
         minutes=arguments.minutes,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
@@ -254,7 +226,7 @@ def main() -> None:
     network = train(training, arguments.out)
     if distributed.is_initialized() and distributed.get_rank():
         return
-    for name, score in scores(lambda image: restored(network, image), SIZE).items():
+    for name, score in scores(lambda image: restored(network, image), training.size).items():
         log.info(
             "%s: PSNR %.1f dB, restored %.1f; SSIM %.3f, restored %.3f",
             name,

@@ -241,15 +241,5 @@ def test_lean_rows_hold_where_all_is_well_and_fail_where_it_is_not() -> None:
     assert still == {"n pruned by 30%: parameters", "n pruned by 30%: MACs"}
 
 
-def test_what_is_too_small_to_halve_promises_no_fp16_plan() -> None:
-    whole = lean_network()
-    small = [replace(plan, activation_mib=20.0) for plan in whole.result.engines[1].planned]
-    engines = [*whole.result.engines]
-    engines[1] = replace(engines[1], planned=tuple(small))
-    row = list(replace(whole, result=replace(whole.result, engines=tuple(engines))).fp16())[-1]
-    assert row.what.endswith("planned memory, sm_86")
-    assert row.holds is None
-
-
 def test_the_photos_to_learn_from_are_there(tmp_path: Path) -> None:
     assert {path.name for path in photos_in(lean._photos(tmp_path / "photos"))} == set(lean.PHOTOS)

@@ -61,6 +61,8 @@ class Case:
     weights: Path
     bundle: Path
     told: str = ""
+    companions: tuple[str, ...] = ()
+    planned: bool = False  # also for TensorRT-RTX, which is asked for memory only
 
     @property
     def network(self) -> str:
@@ -76,7 +78,16 @@ def measure(folder: Path, say: Say) -> list[Row]:
     Raises:
         CameoError: whatever building and running raise.
     """
-    cases = {size: Case(size, folder / f"weights-{size}", folder / f"gpen-{size}") for size in SIZES}
+    cases = {
+        size: Case(
+            size,
+            folder / f"weights-{size}",
+            folder / f"gpen-{size}",
+            companions=COMPANIONS if size == 512 else (),
+            planned=size in PLANNED_SIZES,
+        )
+        for size in SIZES
+    }
     compared = [*cases.values(), *_demo(folder)]
     for case in compared:
         _build(case, say)
@@ -90,17 +101,16 @@ def measure(folder: Path, say: Say) -> list[Row]:
 
 def _demo(folder: Path) -> list[Case]:
     """The demo's small GPEN, where its weights are."""
-    case = Case(256, Path("demo") / "gpen", folder / "gpen-demo", ", the demo's weights")
+    case = Case(512, Path("demo") / "gpen", folder / "gpen-demo", ", the demo's weights")
     return [case] if any((case.weights / name).is_file() for name in recipe(case.network).weight_files) else []
 
 
 def _build(case: Case, say: Say) -> None:
-    """The checkpoints of a size, and its bundle; with finder and parser at 512²."""
-    for network in (case.network, *(COMPANIONS if case.size == 512 else ())):
+    """The checkpoints that are not there yet, and the bundle."""
+    for network in (case.network, *case.companions):
         case.checkpoint(network)
-    planned = case.size in PLANNED_SIZES
-    engines = ("onnxruntime", "openvino", *(("tensorrt-rtx",) if planned else ()))
-    options = BuildOptions(engines, (TARGET,), () if planned else ("fp32", "bf16"))
+    engines = ("onnxruntime", "openvino", *(("tensorrt-rtx",) if case.planned else ()))
+    options = BuildOptions(engines, (TARGET,), () if case.planned else ("fp32", "bf16"))
     build(model(case.network), case.weights, case.bundle, options, say)
 
 
