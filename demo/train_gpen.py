@@ -33,7 +33,7 @@ from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Matrix, Points
 from cameo.flows.gpen import ZOOM
 from demo import photos
-from demo.gpen_start import grown, identity_generator
+from demo.gpen_start import architecture, grown, identity_generator, widened
 from demo.held_out import scores
 from demo.poor_photo import impoverish, random_poverty
 from exporters.networks.gpen import FullGenerator
@@ -57,7 +57,7 @@ class Training:
     learning_rate: float = 6e-3
     averaging: float = 0.99  # of the weights per step
     seed: int = 0
-    start: Path | None = None  # weights to go on from, also of half the size; None starts from the identity
+    start: Path | None = None  # weights to go on from, also narrower or of half the size; None: the identity
 
     @property
     def batch_size(self) -> int:
@@ -104,7 +104,10 @@ def _start(training: Training) -> FullGenerator:
     if training.start is None:
         return identity_generator(training.size)
     network = FullGenerator.from_state_dict(torch.load(training.start, weights_only=True))
-    return grown(network) if network.architecture.out_size < training.size else network
+    size = network.architecture.out_size
+    if network.architecture != architecture(size):
+        network = widened(network)
+    return grown(network) if size < training.size else network
 
 
 def restoration_loss(restored: Tensor, good: Tensor) -> Tensor:
@@ -208,7 +211,7 @@ def main() -> None:
     parser.add_argument(
         "--weights",
         type=Path,
-        help="weights to go on from, of this size or half of it, with other views than before: name a --seed",
+        help="weights to go on from, also narrower or of half the size, with other views than before: name a --seed",
     )
     parser.add_argument("--size", type=int, default=SIZE, help="side of the network's image, at most 512")
     parser.add_argument("--seed", type=int, default=Training.seed, help="of views, damage and first weights")
