@@ -78,7 +78,7 @@ def widened(network: FullGenerator) -> FullGenerator:
     what they were, and so do those of squares, which demodulate. Source: Chen et al., Net2Net, ICLR 2016.
     """
     wide = FullGenerator(architecture(network.architecture.out_size))
-    shapes, state = {key: tensor.shape for key, tensor in wide.state_dict().items()}, network.state_dict()
+    state = network.state_dict()
     origins: dict[tuple[str, int], dict[int, int]] = {}  # by key and axis: which old place each new one copies
     read = set()
     for narrow, broad in zip(generator_groups(network.architecture), generator_groups(wide.architecture), strict=True):
@@ -88,15 +88,13 @@ def widened(network: FullGenerator) -> FullGenerator:
             origins.setdefault((after.key, after.axis), {}).update(places)
             if after.fan_in:
                 read.add((after.key, after.axis))
-    for key, axis in sorted(
-        origins, key=lambda where: where in read
-    ):  # what is read last: copies choose for themselves
+    in_order = sorted(origins, key=lambda where: where in read)  # what is read last: copies choose for themselves
+    for key, axis in in_order:
         copies = torch.tensor([old for _, old in sorted(origins[key, axis].items())])
         weights = state[key].index_select(axis, copies)
         if (key, axis) in read:  # weights are divided by the square root of how many there are
             weights *= _one_of_each(copies, weights, axis) * math.sqrt(len(copies) / state[key].shape[axis])
         state[key] = weights
-    assert {key: tensor.shape for key, tensor in state.items()} == shapes
     wide.load_state_dict(state)
     return wide
 
