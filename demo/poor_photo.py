@@ -60,7 +60,7 @@ def impoverish(photo: Image, poverty: Poverty, rng: np.random.Generator) -> Imag
 
 
 def random_poverty(rng: np.random.Generator) -> Poverty:
-    """Noise mostly, other damage every other or third time; one photo in ten is left as it is."""
+    """Noise mostly, other damage every other or third time; one photo in nine is left as it is."""
     if rng.random() < 1 / 16:
         return CLEAN
     blurred, shrunk, noisy, stored = rng.random(4) < (0.5, 0.3, 0.7, 0.5)
