@@ -52,10 +52,10 @@ serve: $(VENV) ## serve a bundle over HTTP: MODEL=dctnet [PORT=8000] [OUT=build/
 	@$(BIN)/cameo serve $(OUT) --port $(PORT)
 
 bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
-	@$(BIN)/python -m pipeline.bench
+	@$(BIN)/python -m bench
 
 bench-gpu: $(if $(GPU_PYTHON),,$(VENV)) ## measure GPEN on this machine's NVIDIA GPU: [WEIGHTS=folder] [GPU_PYTHON=python with PyTorch for CUDA]
-	@$(or $(GPU_PYTHON),$(BIN)/python) -m pipeline.bench.gpu $(if $(WEIGHTS),--weights $(WEIGHTS))
+	@$(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 style: $(VENV) ## format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +21,25 @@ class Artifact:
         """The artifact at `path`, hashed now; `format` defaults to the suffix, or the name where there is none."""
         return cls(path, format or path.suffix.lstrip(".") or path.name, sha256_of(path))
 
+    @classmethod
+    def of_files(cls, folder: Path, names: Sequence[str]) -> Artifact:
+        """A folder, of which only the files with these names matter: the hash is over them."""
+        return cls(folder, "files", _sha256_of_members({name: folder / name for name in names}))
+
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, or of a folder: the hash over its sorted relative names and their hashes."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    members = sorted(p for p in path.rglob("*") if p.is_file())
+    return _sha256_of_members({member.relative_to(path).as_posix(): member for member in members})
+
+
+def _sha256_of_members(members: Mapping[str, Path]) -> str:
     whole = hashlib.sha256()
-    for member in sorted(p for p in path.rglob("*") if p.is_file()):
-        whole.update(f"{member.relative_to(path).as_posix()}\0{sha256_of(member)}\n".encode())
+    for name, member in members.items():
+        whole.update(f"{name}\0{sha256_of(member)}\n".encode())
     return whole.hexdigest()
 
 

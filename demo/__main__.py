@@ -20,9 +20,9 @@ from cameo.faces.face import Face
 from cameo.flows.gpen import ZOOM
 from cameo.images import Pixels, read_photo, write_image
 from demo.poor_photo import DEMO, impoverish
+from exporters import model
 from pipeline.build import build
 from pipeline.parts import BuildOptions
-from pipeline.recipe import model
 from pipeline.validation import validate_bundle
 
 HERE = Path(__file__).parent

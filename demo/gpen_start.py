@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from exporters.networks.gpen import Architecture, FullGenerator
-from exporters.networks.gpen_layers import GAIN, SLOPE, ModulatedConv2d
-from exporters.trainable.gpen import generator_groups
+from exporters.gpen.layers import GAIN, SLOPE, ModulatedConv2d
+from exporters.gpen.network import Architecture, FullGenerator
+from exporters.gpen.trainable import generator_groups
 
 LEAST_CHANNELS = 32  # engines compute 8 or 16 channels at a time, and something should be left to prune
 SIGNS = torch.cat([torch.eye(3), -torch.eye(3)])  # (6, 3): RGB as x and -x

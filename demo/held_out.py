@@ -14,7 +14,7 @@ from cameo.faces.cascade import CascadeFinder
 from cameo.flows.gpen import ZOOM
 from cameo.images import read_photo
 from demo.poor_photo import CLEAN, EXAMPLES, impoverish
-from validate.metrics import psnr, ssim
+from metrics import psnr, ssim
 
 Image = NDArray[np.uint8]
 PHOTO = Path(__file__).parent / "photo.jpg"

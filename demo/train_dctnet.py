@@ -24,8 +24,8 @@ from torch import Tensor
 
 from demo import cartoon_look, photos
 from demo.cartoon_look import Look
-from exporters.networks.dctnet import Generator, to_variables
-from exporters.networks.dctnet_frozen import BLOCKS, LEAKY_SLOPE, published_shapes, read_variables, write_frozen_graph
+from exporters.dctnet.frozen_form import BLOCKS, LEAKY_SLOPE, published_shapes, read_variables, write_frozen_graph
+from exporters.dctnet.network import Generator, to_variables
 
 log = logging.getLogger(__name__)
 Pairs = NDArray[np.uint8]  # (N, 2, H, W, 3) BGR: photo and cartoon

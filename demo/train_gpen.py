@@ -6,7 +6,7 @@
     torchrun --nproc-per-node 2 -m demo.train_gpen --weights small.pth  # on two CPU cores with bfloat16
 
 It sees freely licensed photos, spoilt and cut out as the photo flow cuts out faces: a portrait, and anything else. The
-network is `exporters/networks/gpen.py` as it is, of the published family's structure, narrower. It starts as the
+network is `exporters/gpen/network.py` as it is, of the published family's structure, narrower. It starts as the
 identity, so training has to find the differences only, and at half the size, where a view costs a quarter; grown to the
 whole, it enlarges and sharpens what it restored. No adversary: it learns what is likely, not what looks real.
 """
@@ -36,8 +36,8 @@ from demo import photos
 from demo.gpen_start import architecture, grown, identity_generator, widened
 from demo.held_out import scores
 from demo.poor_photo import impoverish, random_poverty
-from exporters.networks.gpen import FullGenerator
-from exporters.networks.gpen_training import quickened
+from exporters.gpen.network import FullGenerator
+from exporters.gpen.training_form import quickened
 
 log = logging.getLogger(__name__)
 Image = NDArray[np.uint8]

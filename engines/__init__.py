@@ -13,11 +13,11 @@ fields of `cameo.bundle.Profile`), both empty for engines that plan nothing ahea
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 
+from cameo.discovery import module_in, names_in
 from cameo.errors import EngineError
 
 
@@ -41,7 +41,7 @@ class EngineOptions:
 
 def engine_names() -> list[str]:
     """The kinds of engine that can be asked for, sorted."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return names_in(sys.modules[__name__])
 
 
 def engine(name: str) -> ModuleType:
@@ -50,6 +50,7 @@ def engine(name: str) -> ModuleType:
     Raises:
         EngineError: no engine of that name.
     """
-    if name not in engine_names():
+    module = module_in(sys.modules[__name__], name)
+    if module is None:
         raise EngineError(f"there is no engine '{name}': choose one of {', '.join(engine_names())}")
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return module

@@ -21,6 +21,8 @@ class BuildOnnxRuntime:
     output: ClassVar[str] = "engine.onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnxruntime",)
 
+    rests_on: ClassVar[tuple[str, ...]] = ("cameo.backends.onnxruntime",)  # proves that the graph loads
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the engine.
 

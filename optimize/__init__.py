@@ -7,24 +7,25 @@ A conversion to another precision (`to_fp16`) offers instead
 
     PRECISION: str                                      what it converts to ("fp16")
     RECORD: str                                         the file that it writes beside the graph: what it did, and why
-    conversion(calibration, least_psnr) -> Stage        the stage that converts on these photos to this fidelity
+    conversion(calibration, least_psnr, original) -> Stage
+                                                        the stage that converts on these photos to this fidelity
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import cast
 
+from cameo.discovery import module_in, names_in
 from cameo.errors import EngineError
 from optimize._graph_pass import GraphPass
 
 
 def _modules() -> dict[str, ModuleType]:
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not (m.ispkg or m.name.startswith("_")))
-    return {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in names}
+    here = sys.modules[__name__]
+    return {name: module for name in names_in(here) if (module := module_in(here, name))}
 
 
 def pass_names() -> list[str]:

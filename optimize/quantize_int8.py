@@ -61,10 +61,6 @@ class QuantizeInt8:
     output: ClassVar[str] = "model.onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "onnxruntime")
 
-    def against(self, original: Artifact) -> QuantizeInt8:
-        """The same, compared with another FP32 graph than the one that is quantised."""
-        return replace(self, original=original.path.resolve(), original_hash=original.sha256)
-
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the INT8 graph, and `precision.json` beside it; return what that says, in short.
 
@@ -234,6 +230,11 @@ def _json(fidelity: Fidelity) -> dict[str, float | str]:
     return {"psnr": round(fidelity.psnr, 3) if finite else "Infinity", "ssim": round(fidelity.ssim, 4)}
 
 
-def conversion(calibration: Calibration, least_psnr: float = QuantizeInt8.least_psnr) -> QuantizeInt8:
-    """The stage that quantises on these photos."""
-    return QuantizeInt8(calibration, least_psnr)
+def conversion(
+    calibration: Calibration, least_psnr: float = QuantizeInt8.least_psnr, original: Artifact | None = None
+) -> QuantizeInt8:
+    """The stage that quantises on these photos, and compares with the FP32 graph `original`, if not with its own."""
+    stage = QuantizeInt8(calibration, least_psnr)
+    if original is None:
+        return stage
+    return replace(stage, original=original.path.resolve(), original_hash=original.sha256)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cameo.artifact import Artifact
 from cameo.errors import GateError
 from optimize._graph_pass import read_onnx
 from optimize.precision.calibration import Calibration
@@ -172,6 +173,8 @@ def _number(value: float) -> float | str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-def conversion(calibration: Calibration, least_psnr: float = ToFp16.least_psnr) -> ToFp16:
-    """The stage that converts on these photos."""
+def conversion(
+    calibration: Calibration, least_psnr: float = ToFp16.least_psnr, original: Artifact | None = None
+) -> ToFp16:
+    """The stage that converts on these photos; it compares with the FP32 graph that it converts, not the `original`."""
     return ToFp16(calibration, least_psnr)

@@ -25,10 +25,10 @@ from cameo.bundle import (
 )
 from cameo.errors import BundleError, OutputError
 from cameo.tensors import TensorSpec
-from exporters.teaching import RECORD as TEACHING_RECORD
+from compress.teaching import RECORD as TEACHING_RECORD
+from exporters.recipe import Model
 from pipeline.fingerprint import tool_versions
 from pipeline.parts import ITSELF, Part
-from pipeline.recipe import Model
 from pipeline.recommend import INT8
 from pipeline.store import remove_abandoned
 
@@ -62,7 +62,7 @@ def assemble(
         {
             part.recipe.network: _network_entry(part, _others(part, parts), place)
             for part in parts
-            if part.variant is ITSELF
+            if part.form is ITSELF
         },
         {name: place(f"assets/{path.name}", Artifact.of(path)) for name, path in assets.items()},
         {"cameo": __version__, "tools": tool_versions(TOOLS), "targets": list(targets)},
@@ -110,7 +110,7 @@ def _is_current(out: Path, manifest: Manifest) -> bool:
 
 def _others(part: Part, parts: Iterable[Part]) -> list[Part]:
     """The variants of the same network."""
-    return [other for other in parts if other.variant is not ITSELF and other.recipe.network == part.recipe.network]
+    return [other for other in parts if other.form is not ITSELF and other.recipe.network == part.recipe.network]
 
 
 def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, Artifact], StoredFile]) -> NetworkEntry:
@@ -121,7 +121,7 @@ def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, A
         inputs,
         outputs,
         place(f"networks/{name}.onnx", part.graphs["fp32"].artifact),
-        {"file": part.weights.path.name, "sha256": part.weights.sha256, "path": str(part.weights.path.resolve())},
+        {"file": part.weights.path.name, "sha256": part.weights.sha256},
         tuple(
             entry
             for one in (part, *variants)
@@ -139,7 +139,7 @@ def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, A
 
 def _made(part: Part, precision: str) -> str:
     """What was done to the network's own graph: "fp16", "pruned", "pruned.fp16"; "" for that graph."""
-    return ".".join(filter(None, (part.variant.name, precision if precision != "fp32" else "")))
+    return ".".join(filter(None, (part.form.name, precision if precision != "fp32" else "")))
 
 
 def _converted(part: Part, made: str, precision: str, place: Callable[[str, Artifact], StoredFile]) -> ConvertedGraph:
@@ -161,7 +161,7 @@ def _engine_entries(
     facts = dict(result.facts)
     profiles = tuple(Profile(**_tuples(profile)) for profile in facts.pop("profiles", ()))
     targets = tuple(facts.pop("targets", ()))
-    mode = MODES[1] if graph == INT8 else part.variant.mode
+    mode = MODES[1] if graph == INT8 else part.form.mode
     return [
         EngineEntry(engine, precision, file, targets, profiles, facts, mode)
         for precision in engines.engine(engine).PRECISIONS[graph]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import engines
+import exporters
+from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, EngineUnavailable
+from exporters.recipe import Model
 from pipeline.assemble import assemble, refuse_foreign
 from pipeline.parts import BuildOptions, Say, build_parts, check
-from pipeline.recipe import Model
+from pipeline.stages import weights_in
 from pipeline.store import Store
+from pipeline.whereabouts import remember
 
 
 def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Say) -> bool:
@@ -24,15 +28,15 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
     """
     check(model, options)
     wanted = _buildable(model, options, say)
-    files = _weight_files(model, weights, say)
+    found = _weights(model, weights, say)
     refuse_foreign(out)
     store = Store(out.parent / ".store", say)
     parts = [
         part
-        for recipe in model.recipes
-        if recipe.network in files
-        for part in build_parts(recipe, files[recipe.network], wanted, options, store, say)
+        for network, checkpoint in found.items()
+        for part in build_parts(exporters.recipe_of(network), checkpoint, wanted, options, store, say)
     ]
+    remember(store, found.values())
     assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
     assembled = assemble(model, parts, assets, out, options.targets)
     say(f"{store.built} stages built, {store.reused} up to date")
@@ -41,7 +45,7 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
 
 def _buildable(model: Model, options: BuildOptions, say: Say) -> tuple[str, ...]:
     """The engines to build: those asked for, or all of the recipes' that this machine can build."""
-    known = dict.fromkeys(name for recipe in model.recipes for name in recipe.engines)
+    known = dict.fromkeys(name for network in model.networks for name in exporters.recipe_of(network).engines)
     reasons = {name: engines.engine(name).why_not_buildable() for name in options.engines or known}
     for name, reason in reasons.items():
         if reason and name in options.engines:
@@ -51,24 +55,29 @@ def _buildable(model: Model, options: BuildOptions, say: Say) -> tuple[str, ...]
     return tuple(name for name, reason in reasons.items() if not reason)
 
 
-def _weight_files(model: Model, folder: Path, say: Say) -> dict[str, Path]:
-    """The weight file of each network that has one in `folder`."""
+def _weights(model: Model, folder: Path, say: Say) -> dict[str, Artifact]:
+    """The checkpoint of each network that has one in `folder`."""
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}: --weights takes the folder that holds {_expected(model)}")
     found = {}
-    for recipe in model.recipes:
-        candidates = [folder / name for name in recipe.weight_files if (folder / name).exists()]
-        if candidates:
-            found[recipe.network] = candidates[0]
-        elif not recipe.optional:
+    for network in model.networks:
+        files = exporters.family_of(network).networks[network]
+        checkpoint = weights_in(folder, network)
+        if checkpoint is not None:
+            found[network] = checkpoint
+        elif network not in model.stand_ins:
             raise CheckpointError(
-                f"{folder} has no {' or '.join(recipe.weight_files)}, which {recipe.network} needs: "
+                f"{folder} has no {' and no '.join(files.missing(folder))}, which {network} needs: "
                 f"a {model.name} folder holds {_expected(model)}"
             )
         else:
-            say(f"no {recipe.weight_files[0]}: {model.stand_ins.get(recipe.network, 'the flow does without it')}")
+            say(f"no {' and no '.join(files.usual)}: {model.stand_ins[network]}")
     return found
 
 
 def _expected(model: Model) -> str:
-    return ", ".join(recipe.weight_files[0] + (" (optional)" if recipe.optional else "") for recipe in model.recipes)
+    return ", ".join(
+        name + (" (optional)" if network in model.stand_ins else "")
+        for network in model.networks
+        for name in exporters.family_of(network).networks[network].usual
+    )

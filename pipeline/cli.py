@@ -50,13 +50,11 @@ def list_() -> None:
     import engines
     import exporters
     import optimize
-    from pipeline.recipe import models
-    from validate.metrics import metric_names
+    from metrics import metric_names
 
-    networks = [name for family in exporters.families().values() for name in family.NETWORKS]
     rows = {
-        "models": list(models()),
-        "networks": networks,
+        "models": list(exporters.models()),
+        "networks": exporters.network_names(),
         "passes": optimize.pass_names(),
         "converts": list(optimize.conversions()),
         "engines": engines.engine_names(),
@@ -73,18 +71,18 @@ def export(
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
 ) -> None:
     """Turn one checkpoint into a clean ONNX graph (all passes of its recipe included)."""
+    import exporters
     from cameo.artifact import Artifact
-    from pipeline.recipe import recipe
+    from pipeline.stages import exported, weights_in
     from pipeline.store import Store
 
-    chosen = recipe(network)
+    exporters.family_of(network)
     _check_suffix(out, ".onnx")
-    store = Store(_store(out))
-    result = store.run(chosen.exporter, Artifact.of(weights) if weights.is_file() else Artifact(weights, "", ""))
-    console.print(f"{chosen.exporter.name}: {result.facts['onnx_nodes']} nodes")
-    for stage in chosen.pass_stages():
-        result = store.run(stage, result.artifact)
-        console.print(f"{stage.name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
+    checkpoint = Artifact.of(weights) if weights.is_file() else weights_in(weights, network)
+    for stage, result in exported(network, checkpoint or Artifact(weights, "", ""), Store(_store(out))):
+        facts = result.facts
+        nodes = facts["onnx_nodes"] if "onnx_nodes" in facts else f"{facts['nodes_before']} -> {facts['nodes_after']}"
+        console.print(f"{stage.name}: {nodes} nodes")
     copy_into_place(result.artifact.path, out)
     console.print(f"wrote {out}")
 
@@ -100,8 +98,8 @@ def optimize_(
     """Run passes over any ONNX graph; with --precision, convert it, and write the record of that beside it."""
     import optimize
     from cameo.artifact import Artifact
+    from exporters.recipe import STANDARD_PASSES
     from pipeline.calibration import calibration_photos
-    from pipeline.recipe import STANDARD_PASSES
     from pipeline.store import Store
 
     if not source.is_file():
@@ -182,9 +180,9 @@ def build(
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
+    from exporters import model as find_model
     from pipeline.build import build as build_bundle
     from pipeline.parts import BuildOptions
-    from pipeline.recipe import model as find_model
 
     targets = _targets(gpu) or BuildOptions().targets
     options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps)

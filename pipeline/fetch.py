@@ -21,57 +21,15 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import exporters
 from cameo.artifact import sha256_of
 from cameo.errors import CameoError, CheckpointError, OutputError
+from exporters.published import REVISION, Source
 
 Say = Callable[[str], None]
 
 RECORD = "fetched.json"
 WORK = ".fetching"
-REVISION = "master"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A repository with the files a model needs, and the companions that its flow can use where they are published.
-
-    A file is found wherever it lies in the repository, and keeps the name (or relative path) given here.
-    """
-
-    repository: str
-    required: tuple[str, ...]
-    companions: tuple[str, ...] = ()
-    revision: str = REVISION
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files, the required ones first."""
-        return self.required + self.companions
-
-
-_FACE_NETWORKS = ("RetinaFace-R50.pth", "ParseNet-latest.pth", "realesrnet_x2.pth")
-_HIRES = "iic/cv_gpen_image-portrait-enhancement-hires"
-
-SOURCES: Mapping[str, Source] = {
-    "dctnet": Source(
-        "iic/cv_unet_person-image-cartoon_compound-models",
-        required=("cartoon_bg.pb", "cartoon_h.pb"),
-        companions=("detector.pb", "keypoints.pb", "alpha.jpg"),
-    ),
-    "gpen-bfr-512": Source("iic/cv_gpen_image-portrait-enhancement", ("pytorch_model.pt",), _FACE_NETWORKS),
-    "gpen-bfr-1024": Source(_HIRES, ("pytorch_model.pt",), _FACE_NETWORKS),
-    "gpen-bfr-2048": Source(_HIRES, ("pytorch_model-2048.pt",), _FACE_NETWORKS),
-    "face-fusion": Source(
-        "iic/cv_unet-image-face-fusion_damo",
-        required=(
-            "pytorch_model.pt",
-            "faceRecog/CurricularFace_Backbone.pth",
-            "3dRecon/face_3d.pth",
-            "BFM/BFM_model_front.mat",
-        ),
-        companions=("detector.pb", "keypoints.pb", "alpha.jpg", "faceEnhance/GPEN-BFR-1024.pth"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -115,9 +73,10 @@ def source_of(model: str, repository: str = "", revision: str = REVISION) -> Sou
     Raises:
         CameoError: nothing is known to be published for `model`.
     """
-    if model not in SOURCES:
-        raise CameoError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(SOURCES)}")
-    source = SOURCES[model]
+    sources = {name: known.source for name, known in exporters.models().items() if known.source}
+    if model not in sources:
+        raise CameoError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
+    source = sources[model]
     return replace(source, repository=repository or source.repository, revision=revision)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline.stage import Stage
+from validate.provenance import device
 
-PROJECT = ("cameo", "exporters", "optimize", "engines", "validate")
+PROJECT = ("cameo", "metrics", "engines", "compress", "optimize", "exporters", "validate")
 
 
 def stage_key(stage: Stage, source_sha256: str) -> str:
@@ -23,10 +24,18 @@ def stage_key(stage: Stage, source_sha256: str) -> str:
         "stage": stage.name,
         "input": source_sha256,
         "parameters": json.loads(stage_parameters(stage)),
-        "source": _source_digest(type(stage).__module__),
+        "source": _source_digest((type(stage).__module__, *getattr(stage, "rests_on", ()))),
         "tools": tool_versions(stage.tools),
     }
+    if getattr(stage, "measures", False):
+        depends_on["machine"] = machine()
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def machine() -> dict[str, str]:
+    """What a measurement depends on besides the software: processor, cores, GPUs."""
+    told = device()
+    return {name: told[name] for name in ("processor", "cores", "bf16 instructions", "GPU")}
 
 
 def stage_parameters(stage: Stage) -> str:
@@ -47,9 +56,9 @@ def _version(distribution: str) -> str:
 
 
 @cache
-def _source_digest(module: str) -> str:
-    """One hash over the source of `module` and of every project module that it imports, however deep."""
-    waiting, files = [module], dict[str, bytes]()
+def _source_digest(modules: tuple[str, ...]) -> str:
+    """One hash over the source of `modules` and of every project module that they import, however deep."""
+    waiting, files = list(modules), dict[str, bytes]()
     while waiting:
         name = waiting.pop()
         if name in files or name.split(".")[0] not in PROJECT:

@@ -1,4 +1,4 @@
-"""Builds one network: its graph in every precision, the engines of those, and the same of its lighter variants."""
+"""Builds one network: its graph in every precision, the engines of those, and the same of its lighter forms."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import engines
+import exporters
 from cameo.artifact import Artifact
 from cameo.bundle import MODES
 from cameo.errors import CheckpointError, EngineError, EngineUnavailable, PhotoError
-from exporters.learn_int8 import LearnInt8
-from exporters.prune_channels import MakeStudent, PruneChannels
-from exporters.teaching import Photos, Teaching
-from exporters.trainable import trainable_networks
-from optimize.quantize_int8 import QuantizeInt8
+from compress.teaching import Photos
+from compress.variants import Wish, variants
+from exporters.recipe import Model, Recipe
 from pipeline.calibration import calibration_photos
 from pipeline.prune import fidelity
-from pipeline.recipe import Model, Recipe
 from pipeline.recommend import FEW_PHOTOS, INT8, with_recommendations
 from pipeline.stage import Stage
+from pipeline.stages import builder, converter, graph_of
 from pipeline.store import Result, Store
 
 Say = Callable[[str], None]
@@ -50,14 +49,15 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A form of a network: what it is called, and its mode."""
+class Form:
+    """A form of a network: what it is called, its mode, and the precisions that it alone is built in, if any."""
 
     name: str
     mode: str
+    precisions: tuple[str, ...] = ()
 
 
-ITSELF = Variant("", MODES[0])
+ITSELF = Form("", MODES[0])
 """The network as its authors ship it."""
 
 
@@ -67,7 +67,7 @@ class Part:
 
     recipe: Recipe
     weights: Artifact
-    variant: Variant
+    form: Form
     precisions: tuple[str, ...]
     graphs: Mapping[str, Result]
     engines: Mapping[tuple[str, str], Result]
@@ -75,13 +75,15 @@ class Part:
 
 def check(model: Model, options: BuildOptions) -> None:
     """Raises CameoError if the model cannot be built like that."""
-    known = dict.fromkeys(name for recipe in model.recipes for name in (*recipe.precisions, *recipe.on_request))
+    recipes = [exporters.recipe_of(network) for network in model.networks]
+    known = dict.fromkeys(name for recipe in recipes for name in (*recipe.precisions, *recipe.on_request))
     for name in options.precisions:
         if name not in known:
             raise EngineError(f"{model.name} is not built in '{name}': choose from {', '.join(known)}")
     lighter = options.prune or options.fast
-    if lighter and not any(recipe.network in trainable_networks() for recipe in model.recipes):
-        raise CheckpointError(f"{model.name} cannot be pruned: choose a model of {', '.join(trainable_networks())}")
+    trainable = exporters.trainable_networks()
+    if lighter and not set(model.networks) & set(trainable):
+        raise CheckpointError(f"{model.name} cannot be pruned: choose a model of {', '.join(trainable)}")
     if options.fast and not options.recover_steps:
         raise EngineError("a student that has not learned draws nothing: name the steps, --recover-steps 1500")
     if options.recover_steps and not (lighter or options.learns_int8):
@@ -91,35 +93,30 @@ def check(model: Model, options: BuildOptions) -> None:
 
 
 def build_parts(
-    recipe: Recipe, weights: Path, wanted: Iterable[str], options: BuildOptions, store: Store, say: Say
+    recipe: Recipe, source: Artifact, wanted: Iterable[str], options: BuildOptions, store: Store, say: Say
 ) -> Iterator[Part]:
     """The network as it is, and its variants if they are asked for and possible."""
-    source = Artifact.of(weights) if weights.is_file() else Artifact(weights, "", "")
-    builder = _Builder(recipe, tuple(wanted), options, store, say)
+    lighter = dict(_lighter(recipe, options, store))
+    builder = _Builder(recipe, tuple(wanted), tuple(lighter), options, store, say)
     itself = builder.part(ITSELF, source)
     yield itself
-    for variant, stage in _lighter(recipe, options, store):
+    for form, stage in lighter.items():
         made = store.run(stage, source)
-        say(f"{recipe.network}, {variant.name}: {fidelity(made.facts)}")
-        yield builder.part(variant, made.artifact, itself)
+        say(f"{recipe.network}, {form.name}: {fidelity(made.facts)}")
+        yield builder.part(form, made.artifact, itself)
 
 
-def _lighter(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[tuple[Variant, Stage]]:
-    """The variants asked for, and the stage that makes the checkpoint of each."""
-    if recipe.network not in trainable_networks():
+def _lighter(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[tuple[Form, Stage]]:
+    """The forms asked for, and the stage that makes the checkpoint of each."""
+    if recipe.network not in exporters.trainable_networks():
         return
     photos = Photos() if options.calibration is None else Photos.of(options.calibration)
-
-    def teaching(variant: str, pace: float = Teaching.pace) -> Teaching:
-        place = (store.folder / f"learning-{recipe.network}-{variant}").resolve()
-        return Teaching(photos, options.recover_steps, pace, checkpoints=place)
-
-    if options.prune:
-        yield Variant("pruned", "balanced"), PruneChannels(recipe.network, options.prune, teaching=teaching("pruned"))
-    if options.learns_int8 and INT8 in recipe.on_request:
-        yield Variant("qat", "balanced"), LearnInt8(recipe.network, teaching("qat", LearnInt8.PACE))
-    if options.fast:
-        yield Variant("student", "fast"), MakeStudent(recipe.network, options.prune, teaching=teaching("student"))
+    learns = options.learns_int8 and INT8 in recipe.on_request
+    wish = Wish(options.prune, options.fast, learns, photos, options.recover_steps, store.folder)
+    for variant in variants():
+        stage = variant.stage(exporters.trainable(recipe.network), wish)
+        if stage is not None:
+            yield Form(variant.VARIANT, variant.MODE, variant.PRECISIONS), stage
 
 
 @dataclass(frozen=True)
@@ -128,42 +125,35 @@ class _Builder:
 
     recipe: Recipe
     wanted: tuple[str, ...]
+    lighter: tuple[Form, ...]
     options: BuildOptions
     store: Store
     say: Say
 
-    def part(self, variant: Variant, source: Artifact, itself: Part | None = None) -> Part:
-        """The variant whose checkpoint is `source`, with its graphs and engines; `itself` is the network as it is."""
-        precisions, pairs = self._chosen(variant)
-        graphs = {"fp32": self._exported(source)}
+    def part(self, form: Form, source: Artifact, itself: Part | None = None) -> Part:
+        """The form whose checkpoint is `source`, with its graphs and engines; `itself` is the network as it is."""
+        precisions, pairs = self._chosen(form)
+        graphs = {"fp32": graph_of(self.recipe.network, source, self.store)}
+        original = itself.graphs["fp32"].artifact if itself else None
         for precision in dict.fromkeys(wanted for _, wanted in pairs if wanted not in graphs):
-            stage = self._converter(precision)
-            if itself is not None and isinstance(stage, QuantizeInt8):
-                stage = stage.against(itself.graphs["fp32"].artifact)
-            graphs[precision] = self.store.run(stage, graphs["fp32"].artifact)
+            graphs[precision] = self.store.run(self._converter(precision, original), graphs["fp32"].artifact)
 
         def engine(name: str, precision: str) -> Result:
-            return self.store.run(self.recipe.builder(name, self.options.targets), graphs[precision].artifact)
+            return self.store.run(builder(self.recipe, name, self.options.targets), graphs[precision].artifact)
 
         built = {pair: engine(*pair) for pair in pairs}
         rivals = {**(itself.engines if itself else {}), **built}
         built = with_recommendations(self.recipe, built, rivals, engine, self.store, self.say)
-        return Part(self.recipe, source, variant, precisions, graphs, built)
+        return Part(self.recipe, source, form, precisions, graphs, built)
 
-    def _exported(self, source: Artifact) -> Result:
-        result = self.store.run(self.recipe.exporter, source)
-        for stage in self.recipe.pass_stages():
-            result = self.store.run(stage, result.artifact)
-        return result
-
-    def _converter(self, precision: str) -> Stage:
+    def _converter(self, precision: str, original: Artifact | None) -> Stage:
         photos = calibration_photos(self.options.calibration)
         if precision == INT8 and len(photos) < FEW_PHOTOS:
             few = f"{FEW_PHOTOS} photos or more make better INT8 than {len(photos)}"
             self.say(f"{self.recipe.network}: {few}: see --calibration")
-        return self.recipe.converter(precision, photos)
+        return converter(self.recipe, precision, photos, original)
 
-    def _chosen(self, variant: Variant) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    def _chosen(self, form: Form) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
         """The precisions to build, and each engine with the precision of a graph that it is built from.
 
         A companion that is built for none of the engines, or in none of the precisions asked for, still needs one: its
@@ -171,7 +161,7 @@ class _Builder:
         """
         recipe = self.recipe
         names = [name for name in self.wanted if name in recipe.engines] or list(recipe.engines[:1])
-        precisions = self._precisions(variant)
+        precisions = self._precisions(form)
         if not precisions:
             names, precisions = list(recipe.engines[:1]), recipe.precisions[:1]
         pairs = [
@@ -187,13 +177,13 @@ class _Builder:
             )
         return precisions, pairs
 
-    def _precisions(self, variant: Variant) -> tuple[str, ...]:
-        """INT8 is for one part of a network: what has learned to live with it, or else the network itself."""
+    def _precisions(self, form: Form) -> tuple[str, ...]:
+        """INT8 is for one form of a network: what has learned to live with it, or else the network itself."""
+        if form.precisions:
+            return form.precisions
         recipe, asked = self.recipe, self.options.precisions
         known = (*recipe.precisions, *recipe.on_request)
         chosen = tuple(p for p in known if p in asked) if asked else recipe.precisions
-        learner = "qat" if self.options.learns_int8 and recipe.network in trainable_networks() else ITSELF.name
-        if variant.name == "qat":
-            return (INT8,)
-        without = tuple(p for p in chosen if p != INT8)
-        return chosen if variant.name == learner else (without or recipe.precisions)
+        elsewhere = {p for other in self.lighter for p in other.precisions} if form is ITSELF else {INT8}
+        without = tuple(p for p in chosen if p not in elsewhere)
+        return without or (recipe.precisions if elsewhere else chosen)

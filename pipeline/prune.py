@@ -8,23 +8,25 @@ the pruned network taking turns.
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+import exporters
 from cameo.artifact import Artifact
 from cameo.backends import SessionOptions, backend
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
+from compress.make_student import MakeStudent
+from compress.prune_channels import PruneChannels
+from compress.teaching import Photos, Teaching
 from engines import InputRange, engine
-from exporters.prune_channels import MakeStudent, PruneChannels
-from exporters.teaching import Photos, Teaching
-from exporters.trainable import trainable
-from pipeline.recipe import recipe
+from metrics.timing import Rounds, interleaved, milliseconds
+from pipeline.stages import graph_of
 from pipeline.store import Result, Store, copy_into_place
 
 TARGET = "sm_86"
@@ -78,13 +80,14 @@ class Request:
             raise CameoError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
         if self.photos is None and (self.recover_steps or self.importance == "taylor"):
             raise PhotoError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
-        form = trainable(self.network)
+        handed = exporters.trainable(self.network)
+        form = handed.form
         if out.suffix != form.suffix:
             raise OutputError(f"--out {out} must end in {form.suffix}: that is how checkpoints of {self.network} do")
         photos = Photos() if self.photos is None else Photos.of(self.photos)
         place = (_store(out) / f"learning-{self.network}").resolve()
         return (MakeStudent if self.separable else PruneChannels)(
-            self.network,
+            handed,
             self.ratio,
             dict(map(_stage_ratio, self.stages)),
             self.multiple,
@@ -120,7 +123,7 @@ def prune_and_measure(
     stage, store, original = request.stage(out), Store(_store(out), say), Artifact.of(weights)
     result = store.run(stage, original)
     copy_into_place(result.artifact.path, out)
-    exported = [_exported(request.network, artifact, store) for artifact in (original, Artifact.of(out))]
+    exported = [graph_of(request.network, one, store).artifact for one in (original, Artifact.of(out))]
     return result.facts, list(costs(result, exported, stage.size, store))
 
 
@@ -145,14 +148,6 @@ def _stage_ratio(text: str) -> tuple[str, float]:
 
 def _store(out: Path) -> Path:
     return out.parent / ".store"
-
-
-def _exported(network: str, checkpoint: Artifact, store: Store) -> Artifact:
-    chosen = recipe(network)
-    result = store.run(chosen.exporter, checkpoint)
-    for stage in chosen.pass_stages():
-        result = store.run(stage, result.artifact)
-    return result.artifact
 
 
 def costs(pruned: Result, exported: list[Artifact], size: tuple[int, int], store: Store) -> Iterator[Cost]:
@@ -184,12 +179,8 @@ def _latencies_ms(graphs: list[Path], size: tuple[int, int]) -> list[float]:
     """Medians of rounds in which each graph runs once: what slows a round down slows all of them."""
     image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     sessions = [backend("onnxruntime").open_session(graph, SessionOptions(device="cpu")) for graph in graphs]
-    taken: list[list[float]] = [[] for _ in sessions]
-    for _ in range(WARM_UP + ROUNDS):
-        for session, times in zip(sessions, taken, strict=True):
-            started = time.perf_counter()
-            session.run({"image": image})
-            times.append(1000 * (time.perf_counter() - started))
+    runs = [partial(milliseconds, partial(session.run, {"image": image})) for session in sessions]
+    taken = interleaved(runs, Rounds(ROUNDS, ROUNDS), warm_up_runs=WARM_UP)
     for session in sessions:
         session.close()
-    return [median(times[WARM_UP:]) for times in taken]
+    return [median(times) for times in taken]

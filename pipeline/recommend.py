@@ -8,7 +8,7 @@ from typing import Any
 
 import engines
 from cameo.backends import backend
-from pipeline.recipe import Recipe
+from exporters.recipe import Recipe
 from pipeline.store import Result, Store
 from validate.speed import WORTH_IT, CompareSpeed
 

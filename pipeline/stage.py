@@ -14,6 +14,11 @@ class Stage(Protocol):
     name     what logs and folders call it ("export-dctnet", "simplify-graph", "build-openvino")
     output   file name of its result inside its own folder ("model.onnx"; a folder for engines of several files)
     tools    distributions whose versions are part of the cache key ("onnx", "tf2onnx")
+
+    A stage may also say, and its key then sees
+
+    rests_on   modules that it finds by file name, which no import shows ("cameo.backends.openvino")
+    measures   True where its result depends on the machine
     """
 
     name: ClassVar[str]

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import cameo
-from cameo.artifact import sha256_of
+import exporters
+from cameo.artifact import Artifact
 from cameo.bundle import Bundle
 from cameo.errors import CheckpointError, PhotoError
 from cameo.images import photos_in, read_photo
-from pipeline.recipe import model
+from exporters import model
+from pipeline.stages import weights_in
+from pipeline.whereabouts import whereabouts
 from validate.compare import ValidationOptions, run_validation
 from validate.flow import NAME as FLOW
 from validate.report import FlowPicture, write
@@ -36,7 +39,7 @@ def validate_bundle(
     """
     bundle = Bundle(folder)
     known = model(bundle.manifest.model)
-    recipes = {recipe.network: recipe for recipe in known.recipes}
+    recipes = {name: exporters.recipe_of(name) for name in bundle.networks}
     originals = {name: _original(bundle, name, weights) for name in bundle.networks}
     gates = [replace(gate, network=name) for name in bundle.networks for gate in recipes[name].gates]
     gates += [replace(gate, network=FLOW) for gate in known.flow_gates]
@@ -67,18 +70,31 @@ def _flow_picture(folder: Path, photo: Path, options: Mapping[str, Any]) -> Flow
 
 
 def _original(bundle: Bundle, network: str, weights: Path | None) -> Path:
+    """The file of the authors (or the folder of several) that the bundle's network was built from."""
     source = bundle.networks[network].source
-    path = weights / str(source["file"]) if weights is not None else Path(str(source["path"]))
-    if not path.is_file():
+    if weights is None:
+        place = whereabouts(bundle.folder, str(source["sha256"]))
+        found = _there(place, network) if place is not None else None
+    else:
+        found = weights_in(weights, network) if weights.is_dir() else None
+    if found is None:
         raise CheckpointError(
-            f"the original of {network} is not at {path}: name the folder that holds {source['file']} with --weights"
+            f"the original of {network} is not {f'in {weights}' if weights else 'where the bundle was built from'}: "
+            f"name the folder that holds {source['file']} with --weights"
         )
-    if sha256_of(path) != source["sha256"]:
+    if found.sha256 != source["sha256"]:
         raise CheckpointError(
-            f"{path} is not the file that the bundle was built from (expected sha256 {str(source['sha256'])[:12]}...): "
-            "name the right folder with --weights, or build the bundle again"
+            f"{found.path} is not the file that the bundle was built from (expected sha256 "
+            f"{str(source['sha256'])[:12]}...): name the right folder with --weights, or build the bundle again"
         )
-    return path
+    return found.path
+
+
+def _there(place: Path, network: str) -> Artifact | None:
+    """The checkpoint at the place where one lay, if something still lies there."""
+    if place.is_dir():
+        return weights_in(place, network)
+    return Artifact.of(place) if place.is_file() else None
 
 
 def _photos(place: Path) -> Sequence[Path]:

@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import exporters
 from cameo.artifact import sha256_of
 from cameo.bundle import Bundle
 from cameo.errors import CameoError, CheckpointError, EngineUnavailable, GateError, PhotoError
 from cameo.images import read_photo
-from validate import latency, originals, provenance
+from metrics import metric_names, timing
+from metrics.measurement import Gate, GateResult, hold
+from validate import provenance
 from validate.contenders import MEMORY_METRICS
 from validate.fidelity import OUTPUT_DIFFERENCE
 from validate.flow import METRICS as FLOW_METRICS
 from validate.flow import NAME as FLOW
 from validate.flow import FlowComparison
-from validate.measurement import Gate, GateResult, hold
-from validate.metrics import metric_names
 from validate.network import NetworkComparison, ValidationOptions
 from validate.pictures import Comparison
 from validate.results import FlowResult, NetworkResult, PhotoRecord, Report, SkippedPhoto
@@ -77,7 +78,7 @@ def run_validation(
             PhotoRecord(Path(path).name, sha256_of(Path(path)), *photo.shape[:2]) for path, photo in pictures.items()
         ),
         device=provenance.device(),
-        versions=provenance.versions(library for name in weights for library in originals.family(name).LIBRARIES),
+        versions=provenance.versions(library for name in weights for library in exporters.family_of(name).libraries),
         bundle=dict(opened.manifest.provenance),
         flow=flow,
         skipped_photos=skipped,
@@ -121,7 +122,7 @@ def _check_request(bundle: Bundle, weights: Mapping[str, Path], photos: Sequence
     missing = [name for name in bundle.networks if name not in weights]
     if missing:
         raise CheckpointError(f"no original to compare {', '.join(missing)} with: expected its weights among --weights")
-    known = (*metric_names(), *latency.METRICS, *MEMORY_METRICS, *FLOW_METRICS, OUTPUT_DIFFERENCE.rstrip("/"))
+    known = (*metric_names(), *timing.METRICS, *MEMORY_METRICS, *FLOW_METRICS, OUTPUT_DIFFERENCE.rstrip("/"))
     for gate in gates:
         if gate.metric.partition("/")[0] not in known:
             raise CameoError(f"a gate names the metric '{gate.metric}', which is none of {', '.join(known)}")

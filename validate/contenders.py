@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cameo.backends import backend
 from cameo.errors import EngineUnavailable
-from validate.measurement import Measurement
+from metrics.measurement import Measurement
 from validate.remote import RemoteSession, Spec
 
 MEMORY_METRICS = ("peak_rss", "peak_rss_ratio", "vram", "planned_memory")

@@ -10,8 +10,8 @@ import numpy as np
 from cameo.errors import EngineError
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from validate.measurement import Measurement
-from validate.metrics import Picture, metric, metric_names
+from metrics import Picture, metric, metric_names
+from metrics.measurement import Measurement
 
 OUTPUT_DIFFERENCE = "max_difference/"
 """Metric of an output that is no picture, before the output's name: the largest absolute difference, in its unit."""

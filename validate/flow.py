@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from cameo.bundle import Bundle
 from cameo.errors import EngineError
 from cameo.session import Tensor
-from validate import fidelity, latency
+from metrics import timing
+from metrics.measurement import Measurement, find
+from metrics.timing import Rounds
+from validate import fidelity
 from validate.contenders import Contender, Starting, memory_measurements
 from validate.faces import ComparedFace, Result, compare_faces, nearest
 from validate.fidelity import Deviation
-from validate.latency import Rounds
-from validate.measurement import Measurement, find
 from validate.network import ValidationOptions
 from validate.pictures import Comparison, FacePair, compare_pictures, face_pair
 from validate.remote import RemoteSession, Spec
@@ -82,13 +83,14 @@ class FlowComparison:
                 finder = self._compare(original, running, name, feeds)
                 if not times:  # now that the first photo has warmed all of them up
                     sessions = [original, *(contender.running for contender in running)]
-                    times = latency.interleaved(sessions, feeds, self._rounds(), warm_up_runs=0)
+                    runs = [session.timed(feeds) for session in sessions]
+                    times = timing.interleaved(runs, self._rounds(), warm_up_runs=0)
             for contender, found in zip(running, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
             memory = original.memory()
         self._keep_pictures(running)
         name = original.spec.subject
-        measured = (*latency.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
+        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
         first = next(iter(photos.values()))
         return FlowResult(
             finder,
@@ -153,7 +155,7 @@ def _result(contender: FlowContender, original_ms: tuple[float, ...], original_r
     if contender.session is not None:
         measured += fidelity.measurements(subject, contender.deviations)
         measured += _of_faces(subject, [face for _, face in contender.faces], contender.lost)
-        measured += latency.measurements(subject, contender.latencies_ms, original_ms)
+        measured += timing.measurements(subject, contender.latencies_ms, original_ms)
         measured += memory_measurements(subject, contender.memory, original_rss)
     faces = tuple(
         FaceResult(

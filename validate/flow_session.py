@@ -62,7 +62,7 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
 
 def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str, Any]) -> FlowSession:
     from cameo.bundle import Bundle
-    from validate.originals import open_original
+    from exporters import open_original
 
     bundle = Bundle(folder)
     flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")

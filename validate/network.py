@@ -16,12 +16,14 @@ from cameo.artifact import sha256_of
 from cameo.bundle import EngineEntry, NetworkEntry
 from cameo.errors import CameoError
 from cameo.session import Tensor
-from validate import fidelity, latency
+from metrics import timing
+from metrics.measurement import Measurement, find
+from metrics.sizes import Size, Sizes, fit
+from metrics.timing import Rounds
+from validate import fidelity
 from validate.contenders import Contender, Starting, memory_measurements
 from validate.fidelity import Deviation
-from validate.inputs import Size, Sizes, fit, runnable_sizes
-from validate.latency import Rounds
-from validate.measurement import Measurement, find
+from validate.inputs import runnable_sizes
 from validate.pictures import Comparison, compare_pictures
 from validate.remote import RemoteSession, Spec
 from validate.results import EngineResult, NetworkResult, PlannedMemory, SizeFidelity, Subject
@@ -92,12 +94,13 @@ class NetworkComparison:
                 for name, photo in photos.items():
                     self._compare(original, taking_part, size, name, _save(scratch, fit(photo, size)))
             feeds = _save(scratch, fit(next(iter(photos.values())), latency_size))
-            times = latency.interleaved([original, *(c.running for c in taking_part)], feeds, self._options.rounds)
+            runs = [session.timed(feeds) for session in (original, *(c.running for c in taking_part))]
+            times = timing.interleaved(runs, self._options.rounds)
             for contender, found in zip(taking_part, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
             memory = original.memory()
         name = original.spec.subject
-        measured = (*latency.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
+        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
         return NetworkResult(
             self._network.name,
             sha256_of(self._weights),
@@ -157,7 +160,7 @@ class NetworkComparison:
         measured = [Measurement(subject, f"planned_memory/{p.profile}", p.total_mib, "MiB", False) for p in planned]
         if contender.session is not None:
             measured += fidelity.measurements(subject, (d for runs in contender.by_size.values() for d in runs))
-            measured += latency.measurements(subject, contender.latencies_ms, original_ms)
+            measured += timing.measurements(subject, contender.latencies_ms, original_ms)
             measured += memory_measurements(subject, contender.memory, find(original, "peak_rss"))
         by_size = tuple(
             SizeFidelity(*size, {d.metric: d.value for d in fidelity.worst(runs)})

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -86,6 +87,10 @@ class RemoteSession:
     def time(self, feeds: Path) -> float:
         """Milliseconds that one run on the feeds in an `.npz` file takes."""
         return float(self._ask({"feeds": str(feeds), "out": ""})["latency_ms"])
+
+    def timed(self, feeds: Path) -> Callable[[], float]:
+        """What runs once on the feeds in an `.npz` file and returns the milliseconds that it took."""
+        return partial(self.time, feeds)
 
     def run(self, feeds: Path) -> dict[str, Tensor]:
         """The outputs for the feeds in an `.npz` file."""

@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from cameo.bundle import MODES
-from validate.inputs import Size
-from validate.measurement import Gate, GateResult, Measurement
+from metrics.measurement import Gate, GateResult, Measurement
+from metrics.sizes import Size
 from validate.pictures import Comparison, FacePair
 
 VERSION = 1

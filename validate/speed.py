@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cameo.backends import SessionOptions, backend
-from cameo.session import Session, Tensor
-from validate.latency import WARM_UP_RUNS
+from cameo.discovery import module_path
+from metrics.timing import Rounds, interleaved, milliseconds
 
 WORTH_IT = 1.1
 """Times as fast as its rival that INT8 must be, for what it costs in fidelity."""
@@ -40,6 +40,13 @@ class CompareSpeed:
     rival_precision: str
     shape: tuple[int, ...]
 
+    measures: ClassVar[bool] = True
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """The backend that is timed."""
+        return (module_path("cameo.backends", self.engine),)
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write and return the median over rounds of the rival's time over INT8's, and the best times.
 
@@ -52,22 +59,15 @@ class CompareSpeed:
                 opening.enter_context(backend(self.engine).open_session(path, SessionOptions(precision, "cpu")))
                 for path, precision in ((source, "int8"), (self.rival, self.rival_precision))
             ]
-            for session in pair * WARM_UP_RUNS:
-                session.run({"image": image})
-            rounds = [[_seconds(session, {"image": image}) for session in pair] for _ in range(_ROUNDS)]
-        speedup = round(median(theirs / own for own, theirs in rounds), 2)
+            runs = [partial(milliseconds, partial(session.run, {"image": image})) for session in pair]
+            own, theirs = interleaved(runs, Rounds(_ROUNDS, _ROUNDS))
+        speedup = round(median(rival / mine for mine, rival in zip(own, theirs, strict=True)), 2)
         facts = {
             "against": self.rival_precision,
             "speedup": speedup,
-            "latency_ms": round(min(own for own, _ in rounds) * 1000, 1),
+            "latency_ms": round(min(own), 1),
             "shape": list(self.shape),
             "recommended": speedup >= WORTH_IT,
         }
         out.write_text(json.dumps(facts, indent=2) + "\n")
         return facts
-
-
-def _seconds(session: Session, feeds: Mapping[str, Tensor]) -> float:
-    started = time.perf_counter()
-    session.run(feeds)
-    return time.perf_counter() - started

@@ -28,7 +28,7 @@ import numpy as np
 
 from cameo.errors import CameoError
 from cameo.session import Session
-from validate.memory import peak_rss_mib, vram_mib
+from metrics.memory import peak_rss_mib, vram_mib
 
 
 def open_session(spec: Mapping[str, Any]) -> Session:
@@ -42,7 +42,7 @@ def open_session(spec: Mapping[str, Any]) -> Session:
 
         return open_flow(spec)
     if spec["weights"]:
-        from validate.originals import open_original
+        from exporters import open_original
 
         return open_original(spec["network"], Path(spec["weights"]))
     from cameo.backends import SessionOptions, backend

@@ -9,12 +9,12 @@ Each module offers
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from cameo.discovery import module_in, names_in
 from cameo.errors import EngineError
 from cameo.session import Session
 
@@ -40,7 +40,7 @@ class Backend(Protocol):
 
 def backend_names() -> list[str]:
     """The engine names that have a backend, sorted ("onnxruntime", "openvino", ...)."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return names_in(sys.modules[__name__])
 
 
 def backend(engine: str) -> Backend:
@@ -49,6 +49,7 @@ def backend(engine: str) -> Backend:
     Raises:
         EngineError: no backend of that name.
     """
-    if engine not in backend_names():
+    module = module_in(sys.modules[__name__], engine)
+    if module is None:
         raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(backend_names())}")
-    return cast(Backend, importlib.import_module(f"{__name__}.{engine.replace('-', '_')}"))
+    return cast(Backend, module)

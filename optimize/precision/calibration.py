@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cameo.artifact import sha256_of
 from cameo.errors import EngineError, PhotoError
 from cameo.images import read_photo
+from metrics.sizes import Size, fit
 from optimize.precision.reference import Feeds
-from validate.inputs import Size, fit
 
 if TYPE_CHECKING:
     import onnx

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import EngineError
+from metrics import ssim
+from metrics.sizes import Size
 from optimize.precision.calibration import feed
 from optimize.precision.judge import decibels
 from optimize.precision.progress import progress
 from optimize.precision.thresholds import Histogram
-from validate.inputs import Size
-from validate.metrics import ssim
 
 if TYPE_CHECKING:
     import onnx

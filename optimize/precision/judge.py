@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import EngineError
+from metrics import psnr
+from metrics.sizes import Size
 from optimize.precision.calibration import feed
 from optimize.precision.progress import progress
 from optimize.precision.ranges import Range, Ranges
 from optimize.precision.reference import Reference
-from validate.inputs import Size
-from validate.metrics import psnr
 
 if TYPE_CHECKING:
     import onnx

@@ -272,9 +272,9 @@ def original(shared_models: Path) -> dict[str, np.ndarray]:
 def networks() -> dict[str, FakeSession]:
     """The torch forms with filled weights, at the edges of their exports."""
     torch = pytest.importorskip("torch")
-    from exporters.networks.gpen import Architecture, FullGenerator
-    from exporters.networks.parsenet import ParseNet
-    from exporters.networks.rrdbnet import RRDBNet
+    from exporters.gpen.network import Architecture, FullGenerator
+    from exporters.parsenet.network import ParseNet
+    from exporters.realesrnet.network import RRDBNet
     from tests.support.filled_networks import filled
 
     generator, parsenet, rrdbnet = (

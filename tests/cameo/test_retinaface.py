@@ -61,7 +61,7 @@ def expected(shared_models: Path) -> dict[str, np.ndarray]:
 def filled_network() -> FakeSession:
     """The torch form with filled weights, at the edges of the export."""
     torch = pytest.importorskip("torch")
-    from exporters.networks.retinaface import MEAN_BGR, RetinaFace
+    from exporters.retinaface.network import MEAN_BGR, RetinaFace
 
     network = RetinaFace().eval()
     shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from exporters import model
 from pipeline.build import build
 from pipeline.parts import BuildOptions
-from pipeline.recipe import model
 from tests.support import frozen_graphs
 
 ROOT = Path(__file__).parents[2]

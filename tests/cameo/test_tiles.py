@@ -97,7 +97,7 @@ def test_a_network_that_sees_no_further_than_the_context_gives_the_same_in_tiles
 def rrdbnet():
     """RealESRNet x2 and x1 in the torch form with filled weights, at the edges of the export."""
     torch = pytest.importorskip("torch")
-    from exporters.networks.rrdbnet import RRDBNet
+    from exporters.realesrnet.network import RRDBNet
     from tests.support.filled_networks import filled
 
     def session(scale: int) -> FakeSession:

@@ -8,16 +8,16 @@ import pytest
 from cameo.images import Pixels
 from demo.held_out import Score, scores
 from demo.poor_photo import EXAMPLES
-from exporters.gpen import exporter
+from exporters.gpen.export import exporter
 
 torch = pytest.importorskip("torch")
 
 from demo.gpen_start import architecture, grown, identity_generator, widened  # noqa: E402
 from demo.train_gpen import NETWORK, SIZE, WEIGHTS  # noqa: E402
-from exporters.gpen import load_generator  # noqa: E402
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
-from exporters.networks.gpen_layers import Upsample, filtered, fir_kernel  # noqa: E402
-from exporters.networks.gpen_training import quickened  # noqa: E402
+from exporters.gpen.export import load_generator  # noqa: E402
+from exporters.gpen.layers import Upsample, filtered, fir_kernel  # noqa: E402
+from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
+from exporters.gpen.training_form import quickened  # noqa: E402
 from tests.support.filled_networks import filled  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 

@@ -8,9 +8,10 @@ import onnx
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.dctnet import NETWORKS, exporter
-from exporters.frozen_graph import COMPUTATIONS
-from pipeline.recipe import recipe
+from exporters import recipe_of
+from pipeline.stages import pass_stages
+from exporters.checkpoints.frozen_graph import COMPUTATIONS
+from exporters.dctnet.export import NETWORKS, exporter
 from tests.support import fill, frozen_graphs
 
 tf = pytest.importorskip("tensorflow")
@@ -37,7 +38,7 @@ def export(network: str, source: Path, folder: Path, passes: bool = True) -> tup
     out = folder / f"{network}.onnx"
     facts = dict(exporter(network).run(source, out))
     if passes:
-        for stage in recipe(network).pass_stages():
+        for stage in pass_stages(recipe_of(network)):
             stage.run(out, out)
     return out, facts
 
@@ -133,7 +134,7 @@ def test_detector_equals_the_original(batch: int, shared_models: Path, tmp_path:
 def test_detector_without_detections_is_all_zero(shared_models: Path, tmp_path: Path) -> None:
     from onnx import TensorProto, helper
 
-    from exporters.suppression import Suppression, add_suppression
+    from exporters.dctnet.suppression import Suppression, add_suppression
 
     shape = ["N", 8, 4]
     nodes = [helper.make_node("Identity", ["b"], ["bb"]), helper.make_node("Identity", ["s"], ["ss"])]
@@ -218,4 +219,4 @@ def test_ops_that_do_more_than_compute_are_refused(op: str, small: Path, tmp_pat
 
 def test_every_network_has_a_recipe() -> None:
     for network in NETWORKS:
-        assert recipe(network).network == network
+        assert recipe_of(network).network == network

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.gpen import NETWORKS, exporter, is_normalised, load_generator, noise_inputs, size_of, sizes_of
+from exporters.gpen.export import NETWORKS, exporter, is_normalised, load_generator, noise_inputs, size_of, sizes_of
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
-from exporters.networks.gpen_export import ExportForm, RestoredLevels  # noqa: E402
+from exporters.gpen.export_form import ExportForm, RestoredLevels  # noqa: E402
+from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 from tests.support.filled_networks import filled, keys_of, published_keys, save_checkpoint  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters import gpen
+from exporters.gpen import export as gpen
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
-from exporters.networks.gpen_export import ExportForm  # noqa: E402
-from exporters.networks.gpen_layers import KERNEL, EqualConv2d, ModulatedConv2d  # noqa: E402
-from exporters.networks.gpen_separable import separated  # noqa: E402
-from exporters.trainable import trainable  # noqa: E402
-from optimize.pruning.cost import macs, parameters  # noqa: E402
-from optimize.recovery.distil import Lesson, kept_channels  # noqa: E402
+from compress.pruning.cost import macs, parameters  # noqa: E402
+from compress.recovery.distil import Lesson, kept_channels  # noqa: E402
+from compress.trainable import trainable  # noqa: E402
+from exporters.gpen.export_form import ExportForm  # noqa: E402
+from exporters.gpen.layers import KERNEL, EqualConv2d, ModulatedConv2d  # noqa: E402
+from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
+from exporters.gpen.separable import separated  # noqa: E402
 from tests.exporters.test_gpen import LEAN, restored, small, uniform  # noqa: E402
 from tests.support.filled_networks import keys_of  # noqa: E402
 from tests.support.onnx_graphs import run as run_onnx  # noqa: E402
@@ -127,7 +127,7 @@ def test_students_with_uneven_widths_and_noise() -> None:
 def test_exported_student_gives_its_levels(student: FullGenerator, tmp_path: Path) -> None:
     import onnx
 
-    form = trainable("gpen-bfr-256")
+    form = trainable("gpen-bfr-256").form
     form.save(form.rebuild(student.state_dict()), tmp_path / "student.pth")
     facts: Any = gpen.exporter("gpen-bfr-256").run(tmp_path / "student.pth", tmp_path / "student.onnx")
     assert facts["separable"] is True
@@ -159,7 +159,7 @@ def test_damaged_students_are_refused(student: FullGenerator, tmp_path: Path) ->
 
 
 def test_a_student_learns_all_pictures_of_its_teacher() -> None:
-    form = trainable("gpen-bfr-256")
+    form = trainable("gpen-bfr-256").form
     teacher = form.rebuild(small(SIDE).state_dict()).requires_grad_(False)
     student: Any = form.separated(teacher)
     assert list(form.features(student)) == list(form.features(teacher))

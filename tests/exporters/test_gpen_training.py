@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from exporters.networks.gpen import FullGenerator  # noqa: E402
-from exporters.networks.gpen_training import quickened  # noqa: E402
-from exporters.trainable import trainable  # noqa: E402
-from optimize.pruning.cost import macs  # noqa: E402
+from compress.pruning.cost import macs  # noqa: E402
+from compress.trainable import trainable  # noqa: E402
+from exporters.gpen.network import FullGenerator  # noqa: E402
+from exporters.gpen.training_form import quickened  # noqa: E402
 from tests.exporters.test_gpen import small, uniform  # noqa: E402
 from tests.support.filled_networks import keys_of  # noqa: E402
 
@@ -64,7 +64,7 @@ def test_gradients_are_the_faithful_ones(pair: tuple[FullGenerator, FullGenerato
 
 def test_hooks_see_the_faithful_pictures(pair: tuple[FullGenerator, FullGenerator]) -> None:
     image = uniform("gpen/in", SIDE, 2)
-    names = list(trainable("gpen-bfr-256").features(pair[0]))
+    names = list(trainable("gpen-bfr-256").form.features(pair[0]))
     seen: list[dict[str, torch.Tensor]] = []
     for network in pair:
         pictures: dict[str, torch.Tensor] = {}
@@ -83,14 +83,14 @@ def test_hooks_see_the_faithful_pictures(pair: tuple[FullGenerator, FullGenerato
 
 def test_multiplications_are_those_of_the_faithful_form(pair: tuple[FullGenerator, FullGenerator]) -> None:
     """But for those with zeros between the pixels of enlarged RGB images: three quarters of their filter's."""
-    form = trainable("gpen-bfr-256")
+    form = trainable("gpen-bfr-256").form
     faithful, quick = (macs(network, form.run, (SIDE, SIDE)) for network in pair)
     enlarged = sum(3 * 16 * side**2 for side in (8, 16, 32))
     assert faithful - quick == enlarged * 3 // 4
 
 
 def test_what_is_trained_is_quick_and_what_is_exported_is_faithful(tmp_path: Path) -> None:
-    form = trainable("gpen-bfr-256")
+    form = trainable("gpen-bfr-256").form
     network = form.rebuild(small(SIDE).state_dict())
     assert type(network.get_submodule("generator.conv1")).__name__ == "QuickStyledConv"
     form.save(network, tmp_path / "weights.pth")

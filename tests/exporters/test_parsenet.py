@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.parsenet import ExportParseNet, exporter
+from exporters.parsenet.export import ExportParseNet, exporter
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from exporters.networks.folding import DoubledConv2d  # noqa: E402
-from exporters.networks.parsenet import ParseNet  # noqa: E402
+from exporters.graphs.folding import DoubledConv2d  # noqa: E402
+from exporters.parsenet.network import ParseNet  # noqa: E402
 from tests.support.filled_networks import (  # noqa: E402
     ENGINES,
     filled,

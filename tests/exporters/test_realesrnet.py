@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.realesrnet import NETWORKS, SCALES, SIZE_MULTIPLES, exporter
+from exporters.realesrnet.export import NETWORKS, SCALES, SIZE_MULTIPLES, exporter
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 
-from exporters.networks.rrdbnet import BLOCKS, RRDBNet  # noqa: E402
+from exporters.realesrnet.network import BLOCKS, RRDBNet  # noqa: E402
 from tests.support.filled_networks import (  # noqa: E402
     ENGINES,
     filled,

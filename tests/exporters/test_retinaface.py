@@ -8,14 +8,14 @@ import onnx
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.retinaface import NETWORKS, exporter
-from pipeline.recipe import STANDARD_PASSES
+from exporters.recipe import STANDARD_PASSES
+from exporters.retinaface.export import NETWORKS, exporter
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 
 import optimize  # noqa: E402
-from exporters.networks.retinaface import MEAN_BGR, RetinaFace  # noqa: E402
+from exporters.retinaface.network import MEAN_BGR, RetinaFace  # noqa: E402
 from tests.support.filled_networks import (  # noqa: E402
     ENGINES,
     filled,

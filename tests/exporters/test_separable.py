@@ -7,18 +7,18 @@ import onnx
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.trainable import trainable
+from exporters import trainable
 from tests.support import fill, frozen_graphs
 from tests.support.onnx_graphs import run as run_onnx
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tensorflow")
 
-from exporters.dctnet import exporter  # noqa: E402
-from exporters.networks.dctnet import Generator, separated  # noqa: E402
-from exporters.networks.dctnet_frozen import SEPARABLE_LAYERS, published_shapes, read_variables  # noqa: E402
-from exporters.networks.separable import nearest_separable  # noqa: E402
-from optimize.pruning.cost import macs, parameters  # noqa: E402
+from compress.pruning.cost import macs, parameters  # noqa: E402
+from compress.separable import nearest_separable  # noqa: E402
+from exporters.dctnet.export import exporter  # noqa: E402
+from exporters.dctnet.frozen_form import SEPARABLE_LAYERS, published_shapes, read_variables  # noqa: E402
+from exporters.dctnet.network import Generator, separated  # noqa: E402
 
 SIDE = 32
 
@@ -70,7 +70,7 @@ def test_a_student_costs_a_fifth() -> None:
 
 
 def test_a_student_is_a_frozen_graph_that_is_exported_as_any_other(tmp_path: Path) -> None:
-    form = trainable("dctnet-head")
+    form = trainable("dctnet-head").form
     network = small()
     student = form.separated(network)
     form.save(student, tmp_path / "student.pb")  # compares torch's picture with TensorFlow's
@@ -88,14 +88,14 @@ def test_a_student_is_a_frozen_graph_that_is_exported_as_any_other(tmp_path: Pat
 
 
 def test_a_student_is_not_taught_again(tmp_path: Path) -> None:
-    form = trainable("dctnet-head")
+    form = trainable("dctnet-head").form
     form.save(form.separated(small()), tmp_path / "student.pb")
     with pytest.raises(CheckpointError, match=r"student.pb is a depthwise-separable student, expected the network"):
         form.load(tmp_path / "student.pb")
 
 
 def test_half_a_student_is_refused() -> None:
-    form = trainable("dctnet-head")
+    form = trainable("dctnet-head").form
     state = form.separated(small()).state_dict()
     del state["layers.Conv_1.pointwise.weight"]
     with pytest.raises(CheckpointError, match=r"1 are missing .*Conv_1/pointwise_weights"):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from cameo.errors import CheckpointError
-from exporters.checkpoint_kinds import looks_like
-from exporters.torch_checkpoint import check_keys, load_state_dict
+from exporters.checkpoints.kinds import looks_like
+from exporters.checkpoints.torch_checkpoint import check_keys, load_state_dict
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([0.5])}
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.trainable import Trainable, trainable, trainable_networks
+from compress.trainable import Trainable, trainable, trainable_networks
 from tests.support import fill, frozen_graphs
 from tests.support.onnx_graphs import run as run_onnx
 from tests.support.silence import silence
@@ -18,16 +18,16 @@ from tests.support.silence import silence
 torch = pytest.importorskip("torch")
 pytest.importorskip("tensorflow")
 
-from exporters import gpen  # noqa: E402
-from exporters.dctnet import exporter as dctnet_exporter  # noqa: E402
-from exporters.networks.dctnet import Generator  # noqa: E402
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
-from exporters.trainable.gpen import generator_groups  # noqa: E402
-from optimize.pruning.channels import Ratios, choose, prune  # noqa: E402
-from optimize.pruning.cost import macs, parameters  # noqa: E402
-from optimize.pruning.groups import ChannelGroup, Kept  # noqa: E402
-from optimize.pruning.importance import group_l2, taylor  # noqa: E402
-from optimize.recovery.distil import Lesson, kept_channels  # noqa: E402
+from compress.pruning.channels import Ratios, choose, prune  # noqa: E402
+from compress.pruning.cost import macs, parameters  # noqa: E402
+from compress.pruning.groups import ChannelGroup, Kept  # noqa: E402
+from compress.pruning.importance import group_l2, taylor  # noqa: E402
+from compress.recovery.distil import Lesson, kept_channels  # noqa: E402
+from exporters.gpen import export as gpen  # noqa: E402
+from exporters.dctnet.export import exporter as dctnet_exporter  # noqa: E402
+from exporters.dctnet.network import Generator  # noqa: E402
+from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
+from exporters.gpen.trainable import generator_groups  # noqa: E402
 from tests.support.filled_networks import filled, save_checkpoint  # noqa: E402
 
 SIDE = 32
@@ -44,11 +44,11 @@ def small_gpen(size: int = SIDE, **arguments: Any) -> FullGenerator:
 
 
 def dctnet_form() -> tuple[Trainable, Any]:
-    return trainable("dctnet-head"), small_dctnet()
+    return trainable("dctnet-head").form, small_dctnet()
 
 
 def gpen_form() -> tuple[Trainable, Any]:
-    return trainable("gpen-bfr-256"), small_gpen()
+    return trainable("gpen-bfr-256").form, small_gpen()
 
 
 FORMS = {"dctnet": dctnet_form, "gpen": gpen_form}
@@ -170,7 +170,7 @@ def test_cost_falls_with_the_square_of_the_width(family: str) -> None:
 
 def test_multiplications_of_the_published_network_are_known() -> None:
     """64.6 GMAC at 720x720 by hand (NOTES of the networks): 124,608 per pixel, without the guided filter."""
-    from exporters.networks.dctnet_frozen import published_shapes
+    from exporters.dctnet.frozen_form import published_shapes
 
     assert macs(Generator(published_shapes()), lambda n, x: n(x), (64, 64)) == 124_608 * 64 * 64
 
@@ -180,7 +180,7 @@ def test_multiplications_of_the_published_network_are_known() -> None:
 
 def test_a_pruned_generator_is_a_frozen_graph_again(tmp_path: Path) -> None:
     """TensorFlow graph -> torch -> pruned -> TensorFlow graph -> ONNX: the same picture as the silenced network's."""
-    form = trainable("dctnet-background")
+    form = trainable("dctnet-background").form
     network = form.load(frozen_graphs.write_small(tmp_path / "whole.pb"))
     groups = form.groups(network)
     kept = choose(groups, Ratios(0.5), group_l2(network, groups))
@@ -208,7 +208,7 @@ def test_a_graph_that_draws_something_else_is_refused(tmp_path: Path) -> None:
             node.attr["alpha"].f = 0.1
     (tmp_path / "other.pb").write_bytes(graph.SerializeToString())
     with pytest.raises(CheckpointError, match=r"other.pb has DCT-Net's weights but draws something else"):
-        trainable("dctnet-head").load(tmp_path / "other.pb")
+        trainable("dctnet-head").form.load(tmp_path / "other.pb")
 
 
 def test_a_graph_that_could_do_harm_is_not_run(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_a_graph_that_could_do_harm_is_not_run(tmp_path: Path) -> None:
     graph.node.add(name="evil", op="ReadFile")
     (tmp_path / "evil.pb").write_bytes(graph.SerializeToString())
     with pytest.raises(CheckpointError, match="ReadFile.*nothing of it was run"):
-        trainable("dctnet-head").load(tmp_path / "evil.pb")
+        trainable("dctnet-head").form.load(tmp_path / "evil.pb")
 
 
 def test_a_pruned_gpen_is_a_checkpoint_with_uneven_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpen, "sizes_of", lambda network: (SIDE, SIDE))  # no published one is small enough for a test
-    form = trainable("gpen-bfr-256")
+    form = trainable("gpen-bfr-256").form
     network = form.load(save_checkpoint(small_gpen(), tmp_path / "whole.pth"))
     groups = form.groups(network)
     ratios = Ratios(0.5, {"encoder_*": 0.75, "generator_16": 0})
@@ -239,6 +239,6 @@ def test_a_pruned_gpen_is_a_checkpoint_with_uneven_widths(tmp_path: Path, monkey
 
 def test_networks_that_cannot_be_pruned_are_told() -> None:
     with pytest.raises(CheckpointError, match="dctnet-detector cannot be pruned: choose one of dctnet-background"):
-        trainable("dctnet-detector")
+        trainable("dctnet-detector").form
     with pytest.raises(CheckpointError, match="there is no network 'sketch'"):
-        trainable("sketch")
+        trainable("sketch").form

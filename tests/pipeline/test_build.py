@@ -15,10 +15,10 @@ import cameo
 from cameo.bundle import Bundle
 from cameo.errors import BundleError, CheckpointError, EngineError, EngineUnavailable, OutputError, PhotoError
 from engines import engine
+from exporters import model
 from pipeline.build import build
 from pipeline.calibration import DEMO
 from pipeline.parts import BuildOptions
-from pipeline.recipe import model
 from tests.support import fill, frozen_graphs
 
 OPTIONS = BuildOptions(engines=("onnxruntime",))

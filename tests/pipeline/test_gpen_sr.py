@@ -7,17 +7,16 @@ import pytest
 
 import cameo
 from cameo.bundle import Bundle
+from exporters import model, open_original
 from pipeline.build import build
 from pipeline.parts import BuildOptions
-from pipeline.recipe import model
 from tests.support import fill
 from tests.support.filled_networks import filled, save_checkpoint
 from validate.inputs import image_spec
-from validate.originals import open_original
 
 torch = pytest.importorskip("torch")
 
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
+from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 
 NAME = "gpen-sr-128-256"
 PHOTO = fill.smooth_u8("gpen-sr/face", 128, 128)

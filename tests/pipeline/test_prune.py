@@ -12,8 +12,9 @@ import pytest
 import pipeline.prune as command
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
 from cameo.images import write_image
-from exporters.prune_channels import PruneChannels
-from exporters.teaching import Photos, Teaching
+from exporters import trainable
+from compress.prune_channels import PruneChannels
+from compress.teaching import Photos, Teaching
 from pipeline.child import stage_command
 from pipeline.prune import Request, prune
 from tests.support import frozen_graphs
@@ -58,7 +59,7 @@ def test_a_pruned_checkpoint_and_what_it_saves(
     assert "against the original on held-out photos (2 steps)" in lines[-1]
     assert any(line.startswith("built prune-channels") for line in said)
 
-    from exporters.networks.dctnet_frozen import read_variables
+    from exporters.dctnet.frozen_form import read_variables
 
     assert read_variables(tmp_path / "narrow.pb")["generator/block_0/conv1/weights"].shape == (3, 3, 16, 20)
     said.clear()
@@ -72,7 +73,7 @@ def test_a_separable_one_is_a_student(weights: Path, tmp_path: Path, monkeypatch
     prune(Request(NETWORK, 0, separable=True), weights, tmp_path / "student.pb", said.append)
     assert any(line.startswith("built make-student") for line in said)
 
-    from exporters.networks.dctnet_frozen import SEPARABLE_LAYERS, read_variables, separable_layers
+    from exporters.dctnet.frozen_form import SEPARABLE_LAYERS, read_variables, separable_layers
 
     assert separable_layers(read_variables(tmp_path / "student.pb")) == set(SEPARABLE_LAYERS)
 
@@ -117,7 +118,7 @@ def test_wrong_paths_are_told(weights: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_goes_on(weights: Path, photos: Path, tmp_path: Path) -> None:
     out, found = tmp_path / "narrow.pb", Photos.of(photos)
-    stage = PruneChannels(NETWORK, 0.3, teaching=Teaching(found, 110, checkpoints=tmp_path / "recovering"))
+    stage = PruneChannels(trainable(NETWORK), 0.3, teaching=Teaching(found, 110, checkpoints=tmp_path / "recovering"))
     program = stage_command(stage, weights, out)
     checkpoint = tmp_path / "recovering" / "checkpoint.pt"
     run = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

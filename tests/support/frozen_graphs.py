@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exporters.networks import dctnet_frozen
+from exporters.dctnet import frozen_form as dctnet_frozen
+
 from tests.support import fill
 
 

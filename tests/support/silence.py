@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from optimize.pruning.groups import ChannelGroup, Kept
+from compress.pruning.groups import ChannelGroup, Kept
 
 
 def silence(state: Mapping[str, Tensor], groups: Sequence[ChannelGroup], kept: Kept) -> dict[str, Tensor]:

@@ -10,14 +10,14 @@ from PIL import Image
 
 from cameo.bundle import EngineEntry, Profile
 from cameo.errors import CameoError, CheckpointError, GateError, PhotoError
-from exporters.dctnet import exporter
+from exporters.dctnet.export import exporter
+from metrics.measurement import Gate, find
+from metrics.sizes import Sizes
+from metrics.timing import Rounds
 from tests.support.frozen_graphs import write_small
 from tests.validate.bundles import halve, narrow_range, swap_channels, write_bundle
 from validate import contenders
 from validate.compare import ValidationOptions, raise_if_failed, readable, run_validation
-from validate.inputs import Sizes
-from validate.latency import Rounds
-from validate.measurement import Gate, find
 from validate.results import EngineResult, Report
 
 _OPTIONS = ValidationOptions(((32, 32), (24, 40)), (32, 48), Rounds(least=3, most=3), timeout_s=120, flow=False)

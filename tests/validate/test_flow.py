@@ -10,13 +10,13 @@ from cameo.artifact import sha256_of, size_of
 from cameo.bundle import Bundle, EngineEntry, Manifest, NetworkEntry, StoredFile
 from cameo.images import read_photo
 from cameo.tensors import TensorSpec
-from exporters.dctnet import exporter
+from exporters.dctnet.export import exporter
+from metrics.measurement import Gate, find
+from metrics.timing import Rounds
 from tests.support.frozen_graphs import write_small
 from tests.validate.bundles import EDGE, swap_channels
 from validate.compare import ValidationOptions, run_validation
 from validate.flow import FlowComparison
-from validate.latency import Rounds
-from validate.measurement import Gate, find
 from validate.results import FlowResult
 
 PHOTO = Path(__file__).resolve().parents[2] / "demo" / "photo.jpg"

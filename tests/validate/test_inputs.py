@@ -6,7 +6,8 @@ import pytest
 from cameo.bundle import EngineEntry, NetworkEntry, Profile, StoredFile
 from cameo.errors import EngineError
 from cameo.tensors import TensorSpec
-from validate.inputs import Size, fit, runnable_sizes
+from metrics.sizes import Size, fit
+from validate.inputs import runnable_sizes
 
 _FILE = StoredFile("networks/x.onnx", "onnx", "0" * 64, 1)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError, EngineError
+from exporters import open_original
 from tests.support import fill
 from tests.support.frozen_graphs import write_small
-from validate.originals import open_original
 
 
 @pytest.mark.parametrize(("network", "name"), [("dctnet-head", "cartoon_h"), ("dctnet-background", "cartoon_bg")])

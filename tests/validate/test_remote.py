@@ -105,7 +105,7 @@ def test_what_libraries_print_stays_out_of_the_answers(tmp_path: Path, feeds: Pa
     """Both Python's print and writes to file descriptor 1 go to standard error."""
     code = """
 import os, sys, types
-import validate.originals as originals, validate.worker as worker
+import exporters as originals, validate.worker as worker
 from tests.support.fake_session import FakeSession
 
 def open_original(network, weights):

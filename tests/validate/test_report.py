@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cameo.errors import OutputError
-from validate.measurement import Gate, Measurement, hold
+from metrics.measurement import Gate, Measurement, hold
 from validate.page import render
 from validate.pictures import FlowPicture, compare_pictures, face_pair, full_scale, heatmap, shrink
 from validate.report import write

@@ -8,7 +8,7 @@ import pytest
 
 from cameo.artifact import Artifact
 from engines import InputRange, engine
-from pipeline.recipe import Recipe
+from exporters.recipe import Recipe
 from pipeline.recommend import sentence, with_recommendations
 from pipeline.store import Result, Store
 from validate import speed

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
+from exporters import open_original
 from tests.support import fill
-from validate.originals import open_original
 
 torch = pytest.importorskip("torch")
 

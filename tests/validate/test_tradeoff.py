@@ -3,7 +3,7 @@
 import math
 import re
 
-from validate.measurement import Measurement
+from metrics.measurement import Measurement
 from validate.page.tradeoff import tradeoff
 from validate.results import EngineResult, NetworkResult, Subject
 

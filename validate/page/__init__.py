@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 
 from cameo.bundle import MODES
+from metrics.measurement import GateResult, Measurement, find
 from validate.flow import NAME as FLOW
-from validate.measurement import GateResult, Measurement, find
 from validate.page.flow import flow_section
 from validate.page.markup import badge, count, figure, number, shown, table, title
 from validate.page.network import section

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from html import escape
 
 from cameo.bundle import engine_label
+from metrics import metric_names
+from metrics.measurement import find
 from validate.flow import FACE, METRICS
-from validate.measurement import find
-from validate.metrics import metric_names
 from validate.page.charts import Bar, Kind, bar_chart
 from validate.page.markup import count, figure, number, pixels
 from validate.page.network import figures_of, trio

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from validate.inputs import Size
-from validate.measurement import Measurement
-from validate.metrics import metric, metric_names
+from metrics import metric, metric_names
+from metrics.measurement import Measurement
+from metrics.sizes import Size
 
 _PLURALS = ("levels", "faces")
 _TITLES = {

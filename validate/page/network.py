@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
+import exporters
 from cameo.bundle import engine_label
-from validate.measurement import Measurement, find
-from validate.metrics import metric, metric_names
+from metrics import metric, metric_names
+from metrics.measurement import Measurement, find
 from validate.page.charts import Bar, Kind, bar_chart
 from validate.page.conversion import conversion
 from validate.page.markup import data_uri, figure, number, pixels, shown, table, title
 from validate.page.tradeoff import tradeoff
 from validate.pictures import Comparison, scale_bar
-from validate.published import published
 from validate.results import EngineResult, NetworkResult, Subject
 
 _HIDDEN = "planned_memory/"  # has a table of its own
@@ -87,14 +87,15 @@ def _measured(measurements: Sequence[Measurement], name: str) -> Measurement | N
 
 
 def _charts(network: NetworkResult) -> str:
-    hardware, figures = published(network.name, max(network.fidelity_sizes, key=min))
+    known = exporters.figures_of(network.name)
+    largest = min(max(network.fidelity_sizes, key=min))
     memory_bars, latency_bars = _memory_bars(network), _latency_bars(network)
-    for one in figures:
+    for one in (told for told in (known.figures if known else ()) if told.size <= largest):
         note = f"published, {one.size}×{one.size}"
         memory_bars.append(Bar(one.what, note, Kind.PUBLISHED, one.vram_mib))
         latency_bars.append(Bar(one.what, note, Kind.PUBLISHED, one.latency_ms))
-    memory = bar_chart("Peak memory", memory_bars, "MiB", hardware)
-    latency = bar_chart("Latency p50 (whisker: up to p95)", latency_bars, "ms", hardware)
+    memory = bar_chart("Peak memory", memory_bars, "MiB", known.hardware if known else "")
+    latency = bar_chart("Latency p50 (whisker: up to p95)", latency_bars, "ms", known.hardware if known else "")
     return f'<div class="pair">{memory}{latency}</div>'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from html import escape
 
-from validate.metrics import meaning, metric, metric_names
+from metrics import meaning, metric, metric_names
 from validate.page.markup import badge, facts, short_hash, table
 from validate.page.network import engine_name
 from validate.results import NetworkResult, Report

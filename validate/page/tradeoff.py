@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from validate.measurement import find
+from metrics.measurement import find
 from validate.page.markup import number
 from validate.results import EngineResult, NetworkResult
 

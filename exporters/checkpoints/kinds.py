@@ -1,0 +1,36 @@
+"""What a state dict looks like: a family's, or one of the strangers that people take for it, told by their own keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Keys that only they have. What nobody here exports is named so that an error can say what a file is.
+_STRANGERS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("convs.0.0.weight", "final_linear.0.weight"), "a GAN's discriminator ({count} keys), which only training needs"),
+    (("style.1.weight", "to_rgb1.conv.weight"), "a plain StyleGAN2 generator without GPEN's encoder"),
+    (("encoder.conv1.conv.weight", "dense_motion_network.mask.weight"), "the face fusion generator AEI"),
+    (("input_layer.0.weight", "output_layer.3.weight"), "CurricularFace, an identity network"),
+    (("backbone.conv1.weight", "final_layers.0.weight"), "the 3-D face coefficients (recon ResNet-50)"),
+    (("conv1.weight", "fc.weight"), "a plain ResNet"),
+)
+
+
+def looks_like(shapes: Shapes) -> str:
+    """A few words for the network that has these keys ("a GPEN generator of size 512")."""
+    import exporters  # the families ask this module about their own files
+
+    for family in exporters.families():
+        if told := family.recognise(shapes):
+            return told
+    for keys, told in _STRANGERS:
+        if has_keys(shapes, *keys):
+            return told.format(count=len(shapes))
+    examples = ", ".join(list(shapes)[:3])
+    return f"a network unknown here ({len(shapes)} keys: {examples}, ...)" if shapes else "an empty state dict"
+
+
+def has_keys(shapes: Shapes, *keys: str) -> bool:
+    """Whether all of `keys` are there."""
+    return all(key in shapes for key in keys)

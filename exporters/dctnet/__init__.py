@@ -1,0 +1,1 @@
+"""DCT-Net: a photo becomes a cartoon."""

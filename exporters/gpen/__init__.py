@@ -1,0 +1,1 @@
+"""GPEN: faces restored, coloured, filled in, drawn and enlarged."""

@@ -1,0 +1,1 @@
+"""ParseNet: which part of a face each pixel shows."""

@@ -1,0 +1,1 @@
+"""RealESRNet: photos cleaned and enlarged."""

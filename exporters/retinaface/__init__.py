@@ -1,0 +1,1 @@
+"""RetinaFace: where the faces of a photo are."""

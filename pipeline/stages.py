@@ -1,0 +1,66 @@
+"""The stages that a recipe asks for, and the checkpoints that they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import engines
+import exporters
+import optimize
+from cameo.artifact import Artifact
+from engines import EngineOptions
+from exporters.recipe import Recipe
+from optimize.precision.calibration import Calibration
+from pipeline.stage import Stage
+from pipeline.store import Result, Store
+
+
+def weights_in(folder: Path, network: str) -> Artifact | None:
+    """The checkpoint of `network` in the folder of its authors' files, or None where it is not there.
+
+    One that consists of several files is the folder, hashed over those files alone.
+    """
+    names = exporters.family_of(network).networks[network].found(folder)
+    if names is None:
+        return None
+    return Artifact.of(folder / names[0]) if len(names) == 1 else Artifact.of_files(folder, names)
+
+
+def exported(network: str, weights: Artifact, store: Store) -> Iterator[tuple[Stage, Result]]:
+    """Every stage from a checkpoint to the clean FP32 graph, with its result; the last one's is the graph."""
+    stages = (exporters.family_of(network).exporter(network), *pass_stages(exporters.recipe_of(network)))
+    artifact = weights
+    for stage in stages:
+        result = store.run(stage, artifact)
+        yield stage, result
+        artifact = result.artifact
+
+
+def graph_of(network: str, weights: Artifact, store: Store) -> Result:
+    """The clean FP32 graph of a checkpoint."""
+    *_, (_, result) = exported(network, weights, store)
+    return result
+
+
+def pass_stages(recipe: Recipe) -> list[Stage]:
+    """The passes, in order."""
+    return [optimize.graph_pass(name) for name in recipe.passes]
+
+
+def converter(recipe: Recipe, precision: str, photos: Sequence[Path], original: Artifact | None = None) -> Stage:
+    """The stage that converts the FP32 graph to `precision`, as faithful on these photos as the gates want it.
+
+    Networks that take any size are calibrated at the one that their first input range is made for. A variant's graph
+    has an `original`, the network's own.
+    """
+    size = recipe.ranges[0].opt[1:3] if recipe.ranges else Calibration.size
+    limits = [gate.limit for gate in recipe.gates if gate.metric == "psnr" and gate.precision == precision]
+    calibration = Calibration.of(photos, size)
+    return cast(Stage, optimize.conversion_to(precision).conversion(calibration, *limits[:1], original=original))
+
+
+def builder(recipe: Recipe, engine: str, targets: tuple[str, ...]) -> Stage:
+    """The stage that builds one engine of the network."""
+    return cast(Stage, engines.engine(engine).builder(EngineOptions(recipe.ranges, targets)))
