@@ -9,9 +9,9 @@ import pytest
 
 from cameo.errors import CheckpointError
 from exporters import recipe_of
-from pipeline.stages import pass_stages
 from exporters.checkpoints.frozen_graph import COMPUTATIONS
 from exporters.dctnet.export import NETWORKS, exporter
+from pipeline.stages import pass_stages
 from tests.support import fill, frozen_graphs
 
 tf = pytest.importorskip("tensorflow")

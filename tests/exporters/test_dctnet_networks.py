@@ -8,18 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from exporters.dctnet import frozen_form as dctnet_frozen
 from numpy.typing import NDArray
 
 from cameo.errors import CheckpointError, OutputError, PhotoError
+from exporters.dctnet import frozen_form as dctnet_frozen
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
 tf = pytest.importorskip("tensorflow")
 
-from exporters.dctnet import network as dctnet  # noqa: E402
-
 from demo import train_dctnet  # noqa: E402  (imports torch)
+from exporters.dctnet import network as dctnet  # noqa: E402
 
 DEMO = Path(__file__).parents[2] / "demo"
 SALTS = {"cartoon_h": "", "cartoon_bg": "bg/"}

@@ -23,9 +23,9 @@ from compress.pruning.cost import macs, parameters  # noqa: E402
 from compress.pruning.groups import ChannelGroup, Kept  # noqa: E402
 from compress.pruning.importance import group_l2, taylor  # noqa: E402
 from compress.recovery.distil import Lesson, kept_channels  # noqa: E402
-from exporters.gpen import export as gpen  # noqa: E402
 from exporters.dctnet.export import exporter as dctnet_exporter  # noqa: E402
 from exporters.dctnet.network import Generator  # noqa: E402
+from exporters.gpen import export as gpen  # noqa: E402
 from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 from exporters.gpen.trainable import generator_groups  # noqa: E402
 from tests.support.filled_networks import filled, save_checkpoint  # noqa: E402
@@ -239,6 +239,6 @@ def test_a_pruned_gpen_is_a_checkpoint_with_uneven_widths(tmp_path: Path, monkey
 
 def test_networks_that_cannot_be_pruned_are_told() -> None:
     with pytest.raises(CheckpointError, match="dctnet-detector cannot be pruned: choose one of dctnet-background"):
-        trainable("dctnet-detector").form
+        trainable("dctnet-detector")
     with pytest.raises(CheckpointError, match="there is no network 'sketch'"):
-        trainable("sketch").form
+        trainable("sketch")

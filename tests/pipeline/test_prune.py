@@ -12,9 +12,9 @@ import pytest
 import pipeline.prune as command
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
 from cameo.images import write_image
-from exporters import trainable
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
+from exporters import trainable
 from pipeline.child import stage_command
 from pipeline.prune import Request, prune
 from tests.support import frozen_graphs

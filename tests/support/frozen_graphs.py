@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from exporters.dctnet import frozen_form as dctnet_frozen
-
 from tests.support import fill
 
 
