@@ -8,7 +8,7 @@
     recipe.py       RECIPES: tuple[Recipe, ...]                  how its networks become engines
                     MODELS: tuple[Model, ...]                    where it has some: photo in, photo out
     trainable.py    where it can be pruned and taught: NETWORKS, and trainable(network) -> compress.trainable.Trainable
-    examples.py     where a network takes something else than one photo: examples(network, photos) -> feeds
+    examples.py     where a network takes something else than one photo: examples(network, inputs, photos) -> feeds
     untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes
 
 What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from compress.trainable import Handed
     from exporters.published import Figures
     from exporters.recipe import Model, Recipe
+    from metrics.examples import Examples
 
 
 @cache
@@ -102,6 +103,14 @@ def model(name: str) -> Model:
     if name not in models():
         raise CameoError(f"there is no model '{name}': choose one of {', '.join(models())}")
     return models()[name]
+
+
+def examples_of(network: str) -> Examples:
+    """How photos become the feeds of `network`: as its one image, or as its family says."""
+    from metrics.examples import Examples
+
+    family = family_of(network)
+    return Examples(network, family.path("examples") if family.has("examples") else "")
 
 
 def figures_of(network: str) -> Figures | None:

@@ -61,6 +61,11 @@ class QuantizeInt8:
     output: ClassVar[str] = "model.onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "onnxruntime")
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """What makes feeds of the photos."""
+        return self.calibration.examples.rests_on
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the INT8 graph, and `precision.json` beside it; return what that says, in short.
 
@@ -76,7 +81,7 @@ class QuantizeInt8:
         model = named(read_onnx(source))
         original = named(read_onnx(self.original)) if self.original else model
         with tempfile.TemporaryDirectory(prefix="cameo-int8-") as scratch:
-            judge = Int8Judge(model, original, photos, self.calibration.size, Path(scratch))
+            judge = Int8Judge(model, original, photos, self.calibration.size, Path(scratch), self.calibration.examples)
             search = _Search(model, judge, Fidelity(self.least_psnr + MARGIN, self.least_ssim))
             search.until_it_passes(self.most_tries)
         quantized = search.graph()

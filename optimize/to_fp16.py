@@ -51,6 +51,11 @@ class ToFp16:
     output: ClassVar[str] = "model.onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "torch")
 
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """What makes feeds of the photos."""
+        return self.calibration.examples.rests_on
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the FP16 graph, and `precision.json` beside it; return what that says, in short.
 
@@ -64,7 +69,7 @@ class ToFp16:
         photos, skipped = self.calibration.readable()
         model = named(read_onnx(source))
         with tempfile.TemporaryDirectory(prefix="cameo-fp16-") as scratch:
-            judge = Judge(model, photos, self.calibration.size, Path(scratch))
+            judge = Judge(model, photos, self.calibration.size, Path(scratch), self.calibration.examples)
             conversion = _Conversion(model, judge, {**judge.ranges(), **constant_ranges(model)})
             verdicts = conversion.until_it_passes(self.least_psnr, self.most_tries)
         half = conversion.half_graph()

@@ -27,6 +27,7 @@ from cameo.errors import BundleError, OutputError
 from cameo.tensors import TensorSpec
 from compress.teaching import RECORD as TEACHING_RECORD
 from exporters.recipe import Model
+from optimize.precision.calibration import tensor_spec
 from pipeline.fingerprint import tool_versions
 from pipeline.parts import ITSELF, Part
 from pipeline.recommend import INT8
@@ -177,10 +178,5 @@ def tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
     """The inputs and outputs of the ONNX graph at `path`."""
     import onnx
 
-    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
-        tensor = value.type.tensor_type
-        shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
-        return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
-
     graph = onnx.load(path, load_external_data=False).graph
-    return tuple(map(spec, graph.input)), tuple(map(spec, graph.output))
+    return tuple(map(tensor_spec, graph.input)), tuple(map(tensor_spec, graph.output))

@@ -57,7 +57,7 @@ def converter(recipe: Recipe, precision: str, photos: Sequence[Path], original: 
     """
     size = recipe.ranges[0].opt[1:3] if recipe.ranges else Calibration.size
     limits = [gate.limit for gate in recipe.gates if gate.metric == "psnr" and gate.precision == precision]
-    calibration = Calibration.of(photos, size)
+    calibration = Calibration.of(photos, size, exporters.examples_of(recipe.network))
     return cast(Stage, optimize.conversion_to(precision).conversion(calibration, *limits[:1], original=original))
 
 

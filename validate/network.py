@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import exporters
 from cameo.artifact import sha256_of
 from cameo.bundle import EngineEntry, NetworkEntry
 from cameo.errors import CameoError
 from cameo.session import Tensor
 from metrics import timing
+from metrics.examples import Feeds
 from metrics.measurement import Measurement, find
-from metrics.sizes import Size, Sizes, fit
+from metrics.sizes import Size, Sizes
 from metrics.timing import Rounds
 from validate import fidelity
 from validate.contenders import Contender, Starting, memory_measurements
@@ -91,10 +93,10 @@ class NetworkComparison:
             original = Starting(scratch, self._options.timeout_s).start(stack, spec, self._contenders, self._spec)
             taking_part = [contender for contender in self._contenders if contender.session is not None]
             for size in sizes:
-                for name, photo in photos.items():
-                    self._compare(original, taking_part, size, name, _save(scratch, fit(photo, size)))
-            feeds = _save(scratch, fit(next(iter(photos.values())), latency_size))
-            runs = [session.timed(feeds) for session in (original, *(c.running for c in taking_part))]
+                for name, feeds in zip(photos, self._feeds(list(photos.values()), size), strict=True):
+                    self._compare(original, taking_part, size, name, _save(scratch, feeds))
+            timed = _save(scratch, next(self._feeds(list(photos.values()), latency_size)))
+            runs = [session.timed(timed) for session in (original, *(c.running for c in taking_part))]
             times = timing.interleaved(runs, self._options.rounds)
             for contender, found in zip(taking_part, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
@@ -115,6 +117,9 @@ class NetworkComparison:
                 for name, c in self._network.converted.items()
             },
         )
+
+    def _feeds(self, photos: Sequence[NDArray[np.uint8]], size: Size) -> Iterator[Feeds]:
+        return exporters.examples_of(self._network.name).feeds(self._network.inputs, photos, size)
 
     def _spec(self, contender: Contender) -> Spec:
         bundle, threads = str(self._bundle.resolve()), self._options.threads
@@ -172,8 +177,8 @@ class NetworkComparison:
         )
 
 
-def _save(scratch: Path, image: NDArray[np.uint8]) -> Path:
-    """The feeds of one picture as a file."""
+def _save(scratch: Path, feeds: Feeds) -> Path:
+    """Feeds as a file."""
     path = scratch / "feeds.npz"
-    np.savez(path, image=image[None])
+    np.savez(path, **dict[str, Any](feeds))
     return path

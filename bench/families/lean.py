@@ -19,7 +19,8 @@ from bench.families import gpen
 from bench.rows import Row, Say, at_least, at_most
 from cameo.bundle import MODES
 from cameo.errors import PhotoError
-from exporters import dctnet, model
+from exporters import model
+from exporters.dctnet import original as dctnet
 from metrics.measurement import find
 from metrics.sizes import Size, Sizes
 from metrics.timing import Rounds

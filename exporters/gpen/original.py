@@ -31,11 +31,12 @@ def open_original(network: str, weights: Path) -> Session:
 
     generator, normalised = load_generator(weights, network), is_normalised(network)
 
-    def run(image: torch.Tensor, *noise: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        levels = image / 255
+    noises = noise_inputs(generator.architecture)
+
+    def run(image: torch.Tensor, **fed: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        levels, noise = image / 255, [fed[name] for name in noises]
         result = generator((levels - 0.5) / 0.5, noise) * 0.5 + 0.5 if normalised else generator(levels, noise)
         return {"result": to_photo(result.clip(0, 1) * 255)}
 
-    noises = noise_inputs(generator.architecture)
     inputs = [TensorSpec(name, "float32", ("N", *shape)) for name, shape in noises.items()]
     return with_noise(TorchSession(run), inputs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TorchSession(Session):
     """Runs `run` on `image` as float32 `(N, 3, H, W)` RGB in 0..255, eagerly and without autograd.
 
-    What else is fed follows it as tensors, in its order.
+    What else is fed is passed on by its name, as tensors.
     """
 
     def __init__(self, run: Run) -> None:
@@ -30,8 +30,8 @@ class TorchSession(Session):
 
         with torch.no_grad():
             image = torch.from_numpy(np.ascontiguousarray(feeds["image"])).permute(0, 3, 1, 2).float()
-            others = [torch.from_numpy(np.ascontiguousarray(feed)) for name, feed in feeds.items() if name != "image"]
-            return {name: output.numpy() for name, output in self._run(image, *others).items()}
+            others = {n: torch.from_numpy(np.ascontiguousarray(feed)) for n, feed in feeds.items() if n != "image"}
+            return {name: output.numpy() for name, output in self._run(image, **others).items()}
 
     def close(self) -> None:
         """Nothing is held but memory."""

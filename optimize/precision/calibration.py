@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cameo.artifact import sha256_of
-from cameo.errors import EngineError, PhotoError
+from cameo.errors import PhotoError
 from cameo.images import read_photo
-from metrics.sizes import Size, fit
-from optimize.precision.reference import Feeds
+from cameo.session import Tensor
+from cameo.tensors import TensorSpec
+from metrics.examples import Examples, Feeds
+from metrics.sizes import Size
 
 if TYPE_CHECKING:
     import onnx
@@ -28,16 +29,18 @@ LEAST_READABLE = 0.5
 
 @dataclass(frozen=True)
 class Calibration:
-    """Photos with the hashes of their files, and the size (height, width) to run networks at that take any."""
+    """Photos with the hashes of their files, how they are fed, and the size (height, width) for networks that take any."""
 
     photos: tuple[Path, ...] = ()
     hashes: tuple[str, ...] = ()
     size: Size = (512, 512)
+    examples: Examples = field(default_factory=Examples)
 
     @classmethod
-    def of(cls, photos: Sequence[Path], size: Size = (512, 512)) -> Calibration:
+    def of(cls, photos: Sequence[Path], size: Size = (512, 512), examples: Examples | None = None) -> Calibration:
         """The calibration on these files, as they are now."""
-        return cls(tuple(path.resolve() for path in photos), tuple(map(sha256_of, photos)), size)
+        hashes = tuple(map(sha256_of, photos))
+        return cls(tuple(path.resolve() for path in photos), hashes, size, examples or Examples())
 
     def readable(self) -> tuple[list[Path], list[str]]:
         """The photos that can be read, and the names of those that cannot.
@@ -64,25 +67,29 @@ class Calibration:
         return good, skipped
 
 
-def feed(model: onnx.ModelProto, photo: Path, size: Size, contrast: float = 1) -> Feeds:
-    """The photo as the input `image` of `model`, uint8 `(1, H, W, 3)` RGB, its contrast around mid grey multiplied.
+def feed(
+    model: onnx.ModelProto, photo: Path, size: Size, contrast: float = 1, examples: Examples | None = None
+) -> Feeds:
+    """The photo as `model` takes it, by name; the contrast of its pictures around mid grey multiplied.
 
     Raises:
-        EngineError: the model takes something else than one photo.
+        EngineError: the model takes something else than one photo, and `examples` does not say what.
     """
+    specs = [tensor_spec(value) for value in model.graph.input]
+    (feeds,) = (examples or Examples()).feeds(specs, [read_photo(photo)], size)
+    return {name: _stretched(feed, contrast) if contrast != 1 else feed for name, feed in feeds.items()}
+
+
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """One input or output of an ONNX graph."""
     import onnx
 
-    inputs = model.graph.input
-    image = inputs[0].type.tensor_type
-    if len(inputs) != 1 or image.elem_type != onnx.TensorProto.UINT8 or len(image.shape.dim) != 4:
-        raise EngineError(
-            "a graph is calibrated on photos: expected one input 'image', uint8 (N, H, W, 3), "
-            f"got {', '.join(value.name for value in inputs)}; export it with this project's exporters"
-        )
-    height, width = (dim.dim_value or side for dim, side in zip(image.shape.dim[1:3], size, strict=True))
-    pixels = fit(read_photo(photo), (height, width))
-    return {inputs[0].name: (pixels if contrast == 1 else _stretched(pixels, contrast))[None]}
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_param or dim.dim_value or "?" for dim in tensor.shape.dim)
+    return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
 
 
-def _stretched(pixels: NDArray[np.uint8], contrast: float) -> NDArray[np.uint8]:
-    return ((pixels - 127.5) * contrast + 127.5).clip(0, 255).astype(np.uint8)
+def _stretched(feed: Tensor, contrast: float) -> Tensor:
+    if feed.dtype != np.uint8 or feed.ndim != 4:
+        return feed
+    return ((feed.astype(np.float64) - 127.5) * contrast + 127.5).clip(0, 255).astype(np.uint8)

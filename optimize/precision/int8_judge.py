@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cameo.errors import EngineError
 from metrics import ssim
+from metrics.examples import Examples
 from metrics.sizes import Size
 from optimize.precision.calibration import feed
 from optimize.precision.judge import decibels
@@ -61,9 +62,15 @@ class Int8Judge:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, original: onnx.ModelProto, photos: Sequence[Path], size: Size, scratch: Path
+        self,
+        model: onnx.ModelProto,
+        original: onnx.ModelProto,
+        photos: Sequence[Path],
+        size: Size,
+        scratch: Path,
+        examples: Examples | None = None,
     ) -> None:
-        self._model, self.photos, self._size = model, list(photos), size
+        self._model, self.photos, self._size, self._examples = model, list(photos), size, examples
         self._expected = {photo: scratch / f"{number}.npz" for number, photo in enumerate(photos)}
         session = _session(original)
         for photo in progress(self.photos, "running FP32 on photo"):
@@ -71,7 +78,7 @@ class Int8Judge:
 
     def feed(self, photo: Path) -> Mapping[str, NDArray[Any]]:
         """The photo as the graph takes it."""
-        return feed(self._model, photo, self._size)
+        return feed(self._model, photo, self._size, examples=self._examples)
 
     def histograms(self, names: Sequence[str]) -> dict[str, Histogram]:
         """The magnitudes of the tensors `names`, over all photos.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cameo.errors import EngineError
 from metrics import psnr
+from metrics.examples import Examples, Feeds
 from metrics.sizes import Size
 from optimize.precision.calibration import feed
 from optimize.precision.progress import progress
@@ -51,10 +52,18 @@ class Judge:
 
     contrasts = CONTRASTS
 
-    def __init__(self, model: onnx.ModelProto, photos: Sequence[Path], size: Size, scratch: Path) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        photos: Sequence[Path],
+        size: Size,
+        scratch: Path,
+        examples: Examples | None = None,
+    ) -> None:
         self._model, self.photos, self._size, self._scratch = model, list(photos), size, scratch
+        self._examples = examples
         self._number = {photo: number for number, photo in enumerate(photos)}
-        image = next(iter(feed(model, self.photos[0], size).values()))
+        image = self._feed(self.photos[0], 1)["image"]
         self.size: Size = (image.shape[1], image.shape[2])
 
     def ranges(self) -> Mapping[str, Range]:
@@ -66,7 +75,7 @@ class Judge:
         reference, ranges = Reference(self._model), Ranges()
         for photo in progress(self.photos, "calibrating on photo"):
             for contrast in self.contrasts:
-                results = reference.run(feed(self._model, photo, self._size, contrast), ranges.observe)
+                results = reference.run(self._feed(photo, contrast), ranges.observe)
                 if contrast == 1:
                     np.savez(self._expected(photo), **results)  # type: ignore[arg-type]
         found = ranges.found()
@@ -85,7 +94,7 @@ class Judge:
         chosen = self.photos[:photos] if photos else self.photos
         for photo in progress(chosen, "comparing FP16 on photo"):
             for contrast in self.contrasts:
-                results = reference.run(feed(half, photo, self._size, contrast), worst.observe)
+                results = reference.run(self._feed(photo, contrast), worst.observe)
                 if worst.first:
                     return Verdict({**by_photo, photo: -math.inf}, worst.first)
                 if contrast == 1:
@@ -97,6 +106,9 @@ class Judge:
     def worst_first(self, verdict: Verdict) -> None:
         """Put the photos that fared worst to the front, where searches look."""
         self.photos.sort(key=lambda photo: verdict.by_photo.get(photo, math.inf))
+
+    def _feed(self, photo: Path, contrast: float) -> Feeds:
+        return feed(self._model, photo, self._size, contrast, self._examples)
 
     def _expected(self, photo: Path) -> Path:
         return self._scratch / f"{self._number[photo]}.npz"

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from compress.pruning.cost import macs, parameters  # noqa: E402
 from compress.recovery.distil import Lesson, kept_channels  # noqa: E402
-from compress.trainable import trainable  # noqa: E402
+from exporters import trainable  # noqa: E402
 from exporters.gpen.export_form import ExportForm  # noqa: E402
 from exporters.gpen.layers import KERNEL, EqualConv2d, ModulatedConv2d  # noqa: E402
 from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402

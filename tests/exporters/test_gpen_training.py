@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from compress.pruning.cost import macs  # noqa: E402
-from compress.trainable import trainable  # noqa: E402
+from exporters import trainable  # noqa: E402
 from exporters.gpen.network import FullGenerator  # noqa: E402
 from exporters.gpen.training_form import quickened  # noqa: E402
 from tests.exporters.test_gpen import small, uniform  # noqa: E402

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from cameo.errors import CheckpointError
-from compress.trainable import Trainable, trainable, trainable_networks
+from compress.trainable import Trainable
+from exporters import trainable, trainable_networks
 from tests.support import fill, frozen_graphs
 from tests.support.onnx_graphs import run as run_onnx
 from tests.support.silence import silence
