@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,8 @@ class Metric(Protocol):
 @cache
 def _metrics() -> dict[str, Metric]:
     here = sys.modules[__name__]
-    modules = [module_in(here, name) for name in names_in(here)]
-    return {module.METRIC: cast(Metric, module) for module in modules if hasattr(module, "METRIC")}
+    modules: list[Any] = [module_in(here, name) for name in names_in(here)]
+    return {module.METRIC: module for module in modules if hasattr(module, "METRIC")}
 
 
 def metric_names(of: str = PICTURE) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def taylor(
             image = run(batch)
             sign = torch.randint(0, 2, image.shape, generator=random).to(image) * 2 - 1
             network.zero_grad(set_to_none=True)
-            (image * sign).mean().backward()
+            (image * sign).mean().backward()  # type: ignore[no-untyped-call]
             for group in groups:
                 squares[group.name] += _change(group, parameters).pow(2)
     network.zero_grad(set_to_none=True)

@@ -120,8 +120,8 @@ def recoloured(image: Pixels, random: np.random.Generator) -> Pixels:
     values = values * random.uniform(0.7, 1.3, 3).astype(np.float32)
     values = (values - 128) * np.float32(random.uniform(0.6, 1.3)) + 128 + np.float32(random.uniform(-32, 32))
     if random.random() < 0.2:
-        values = values + random.normal(0, random.uniform(1, 6), image.shape)
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
+        values = values + random.normal(0, random.uniform(1, 6), image.shape).astype(np.float32)
+    return np.asarray(np.rint(values.clip(0, 255)), np.uint8)
 
 
 def _middle(photo: Pixels) -> Pixels:
