@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,13 +115,13 @@ def recoloured(image: Pixels, random: np.random.Generator) -> Pixels:
 
     Few photos show few colours, and a network must keep its colours on photos that it has not seen.
     """
-    values = image.astype(np.float32)
+    values: NDArray[Any] = image.astype(np.float32)
     if random.random() < 0.35:
         values = values[..., random.permutation(3)]
     values = values * random.uniform(0.7, 1.3, 3).astype(np.float32)
     values = (values - 128) * np.float32(random.uniform(0.6, 1.3)) + 128 + np.float32(random.uniform(-32, 32))
     if random.random() < 0.2:
-        values = values + random.normal(0, random.uniform(1, 6), image.shape).astype(np.float32)
+        values = values + random.normal(0, random.uniform(1, 6), image.shape)
     return np.asarray(np.rint(values.clip(0, 255)), np.uint8)
 
 
