@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,14 @@ def shared_models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the expected values in {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[None]:
+    """Stages run in this process and not in children of their own, which is where the time of a small build goes."""
+    import pipeline.store
+    from tests.support.in_process import run_in_process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.store, "run_in_child", run_in_process)
+        yield

@@ -23,6 +23,8 @@ from tests.support import fill, frozen_graphs
 
 OPTIONS = BuildOptions(engines=("onnxruntime",))
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 NAME = "gpen-sr-128-256"
 PHOTO = fill.smooth_u8("gpen-sr/face", 128, 128)
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ pytest.importorskip("tensorflow")
 NETWORK = "dctnet-head"
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
