@@ -101,10 +101,10 @@ def test_source_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (package / "helper.py").write_text("g = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(fingerprint, "PROJECT", ("optimize_probe",))
-    before = fingerprint._source_digest("optimize_probe.stage")
+    before = fingerprint._source_digest(("optimize_probe.stage",))
     (package / "helper.py").write_text("g = 2\n")
     fingerprint._source_digest.cache_clear()
-    assert fingerprint._source_digest("optimize_probe.stage") != before
+    assert fingerprint._source_digest(("optimize_probe.stage",)) != before
 
 
 def test_a_changed_output_is_built_again(store: Store, source: Artifact) -> None:
