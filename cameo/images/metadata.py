@@ -19,9 +19,10 @@ _KEPT: Final = tuple(
 )
 _KEPT_OF_EXPOSURE: Final = tuple(
     "ExposureTime FNumber ExposureProgram ISOSpeedRatings SensitivityType DateTimeOriginal DateTimeDigitized "
-    "OffsetTime OffsetTimeOriginal OffsetTimeDigitized SubsecTime SubsecTimeOriginal SubsecTimeDigitized ShutterSpeedValue "
-    "ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue MeteringMode LightSource Flash FocalLength "
-    "FocalLengthIn35mmFilm ExposureMode WhiteBalance SceneCaptureType LensSpecification LensMake LensModel".split()
+    "OffsetTime OffsetTimeOriginal OffsetTimeDigitized SubsecTime SubsecTimeOriginal SubsecTimeDigitized "
+    "ShutterSpeedValue ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue MeteringMode LightSource "
+    "Flash FocalLength FocalLengthIn35mmFilm ExposureMode WhiteBalance SceneCaptureType LensSpecification "
+    "LensMake LensModel".split()
 )
 _MOST_BYTES: Final = 1000  # of one value: all together have to fit into the 64 KiB of a JPEG's segment
 _SRGB: Final = 1  # of ColorSpace; 2, for Adobe RGB, is no standard but found

@@ -8,6 +8,7 @@ for what follows them, and both pictures are equal; what is missing is made up f
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
@@ -17,11 +18,10 @@ from PIL import Image
 from cameo.images.files import open_image
 
 _END: Final = b"\xff\xd9"
-# Bits that mean something in every Huffman table, and every restart marker that a decoder may wait for.
-_FILLERS: Final = tuple(
-    b"".join(bits * 64 + bytes((0xFF, 0xD0 + number)) for number in (*range(8), *range(8)))
-    for bits in (b"\x55", b"\xaa", b"\x00\x00\x01")
-)
+_BITS: Final = (b"\x55", b"\xaa", b"\x00\x00\x01")  # that mean something in every Huffman table
+# What one unit can take: 10 blocks of 64 coefficients with codes of 16 bits and values of 11 (ITU T.81, B.2.3, F.1.2).
+_UNIT_BYTES: Final = 10 * 64 * 27 // 8
+_PADDING: Final = 16  # zeros at the end from which on a file counts as padded
 _NOTE: Final = "The file is truncated: the missing part of the photo is blank."
 
 
@@ -31,18 +31,24 @@ def load(image: Image.Image, stream: BinaryIO, allow_truncated: bool) -> tuple[I
     Raises:
         Exception: what Pillow raises on damage.
     """
+    is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
     except MemoryError:
         raise
     except Exception:
-        if image.format in ("JPEG", "MPO") and (ended := _ended(stream, allow_truncated)) is not None:
+        if is_jpeg and (ended := _ended(stream, allow_truncated)) is not None:
             return ended
         if not allow_truncated:
             raise
         image.tile = []  # type: ignore[attr-defined]  # nothing more to decode: the pixels so far are the image
         image.load()
         return image, _NOTE
+    if is_jpeg and _is_padded(stream):  # Pillow takes zeros for pixels
+        ended = _ended(stream, allow_truncated)
+        if ended is None:
+            raise OSError("image file is truncated, and zeros follow")
+        return ended
     return image, ""
 
 
@@ -54,10 +60,26 @@ def _ended(stream: BinaryIO, allow_truncated: bool) -> tuple[Image.Image, str] |
     if not whole and not allow_truncated:
         return None
     image = _decoded(content + _END)
-    if whole:
+    if whole and not content.endswith(_END):
         pixels = np.asarray(image)
-        whole = all(np.array_equal(pixels, np.asarray(_decoded(content + filler + _END))) for filler in _FILLERS)
+        whole = all(
+            np.array_equal(pixels, np.asarray(_decoded(content + filler + _END))) for filler in _fillers(content)
+        )
     return (image, "" if whole else _NOTE) if whole or allow_truncated else None
+
+
+def _fillers(content: bytes) -> Iterator[bytes]:
+    """What may follow the pixels: bits, and the restart markers that a decoder may be waiting for, in their order."""
+    last = max(range(8), key=lambda number: content.rfind(bytes((0xFF, 0xD0 + number))))
+    for bits in _BITS:
+        unit = bits * (_UNIT_BYTES // len(bits) + 1)
+        yield b"".join(unit + bytes((0xFF, 0xD0 + (last + number) % 8)) for number in range(1, 17))
+
+
+def _is_padded(stream: BinaryIO) -> bool:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _PADDING))
+    return not stream.read().strip(b"\0")
 
 
 def _decoded(content: bytes) -> Image.Image:
