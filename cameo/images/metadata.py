@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.ExifTags import IFD, Base
 
 from cameo.images.files import quiet
@@ -43,7 +43,7 @@ class Exif:
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """The EXIF data of an image, whose pixels have been decoded (a PNG may have it behind them)."""
+    """The EXIF data of an image."""
     with quiet():
         try:
             tags = image.getexif()
@@ -88,11 +88,14 @@ def _copy(tag: int, source: Any, target: Any) -> None:
     """Copy one tag, if it is there and whole: a value that cannot be written would take the others with it."""
     if tag not in source:
         return
+    value = source[tag]
+    if isinstance(value, str) and TiffTags.lookup(tag).type == TiffTags.ASCII:
+        value = value.encode("latin-1")  # the bytes as they were, often UTF-8: Pillow reads so, but writes "?"
     alone = Image.Exif()
-    alone[tag] = source[tag]
+    alone[tag] = value
     try:
         size = len(alone.tobytes())
     except Exception:  # struct.error, TypeError, OverflowError and more
         return
     if size <= _MOST_BYTES:
-        target[tag] = source[tag]
+        target[tag] = value

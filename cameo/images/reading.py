@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,7 +24,7 @@ from cameo.images.truncation import load
 
 Pixels = NDArray[np.uint8]
 
-PHOTO_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+PHOTO_SUFFIXES: Final = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .avif .heic .heif".split())
 """Of the files that count as photos in a folder; a file that is named can be of any format that can be read."""
 
 _UPRIGHT: Final = {  # EXIF 2.3, table 4
@@ -97,10 +97,8 @@ def read_picture(source: Photo, options: ReadOptions | None = None) -> Picture:
             return Picture(_from_array(source, options.max_pixels))
     if isinstance(source, Image.Image):
         with _decoding("The PIL image"):
-            check_size(source.height, source.width, "The PIL image", options.max_pixels)
             check_format(source)
-            source.load()
-            return _picture(source, "The PIL image")
+            return _picture(source, "The PIL image", options)
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), "The photo", options)
     with _open(source) as file:
@@ -141,10 +139,7 @@ def _read(stream: BinaryIO, what: str, options: ReadOptions) -> Picture:
             raise PhotoError(f"{what} is empty (0 bytes), expected a photo: copy or download it again.")
         stream.seek(0)
         with open_image(stream, what) as image:
-            check_size(image.height, image.width, what, options.max_pixels)
-            frames = frames_note(image, stream)
-            loaded, missing = load(image, stream, options.allow_truncated)
-            return _picture(loaded, what, stream, (frames, missing))
+            return _picture(image, what, options, stream)
 
 
 @contextmanager
@@ -162,9 +157,15 @@ def _decoding(what: str) -> Iterator[None]:
         raise PhotoError(f"{what} is damaged ({error}), expected a whole image: copy or download it again.") from error
 
 
-def _picture(image: Image.Image, what: str, stream: BinaryIO | None = None, notes: tuple[str, ...] = ()) -> Picture:
-    """The picture of an image that is decoded; `stream` is its file."""
+def _picture(image: Image.Image, what: str, options: ReadOptions, stream: BinaryIO | None = None) -> Picture:
+    """The picture of an opened image; `stream` is its file."""
+    check_size(image.height, image.width, what, options.max_pixels)
+    frames = frames_note(image, stream) if stream else ""
+    early = read_exif(image) if image.format == "TIFF" else None  # its directories cannot be followed after decoding
+    image, missing = load(image, stream, options.allow_truncated)
     exif = read_exif(image)
+    if early is not None:
+        exif = replace(early, orientation=exif.orientation)  # Pillow has turned it
     colours = declared(image, stream, exif.adobe_rgb)
     colour, alpha = _apart(_within_16_bits(image, what))
     ignored = colours.note
@@ -175,7 +176,7 @@ def _picture(image: Image.Image, what: str, stream: BinaryIO | None = None, note
             ignored = note_on(str(error))
     pixels = np.array(_turned(_on_white(colour, alpha), exif.orientation), np.uint8)
     damaged = "The EXIF data of the photo is damaged: it was ignored." if exif.damaged else ""
-    return Picture(pixels, " ".join(filter(None, (*notes, ignored, damaged))), exif.kept)
+    return Picture(pixels, " ".join(filter(None, (frames, missing, ignored, damaged))), exif.kept)
 
 
 def _within_16_bits(image: Image.Image, what: str) -> Image.Image:

@@ -25,12 +25,15 @@ _PADDING: Final = 16  # zeros at the end from which on a file counts as padded
 _NOTE: Final = "The file is truncated: the missing part of the photo is blank."
 
 
-def load(image: Image.Image, stream: BinaryIO, allow_truncated: bool) -> tuple[Image.Image, str]:
+def load(image: Image.Image, stream: BinaryIO | None, allow_truncated: bool) -> tuple[Image.Image, str]:
     """The image with its pixels decoded, perhaps another object, and a note if some are missing; `stream` is its file.
 
     Raises:
         Exception: what Pillow raises on damage.
     """
+    if stream is None:
+        image.load()
+        return image, ""
     is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
