@@ -7,7 +7,6 @@ compensation). A profile that changes no colour by more than a level is sRGB, wh
 from __future__ import annotations
 
 import io
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -97,12 +96,8 @@ def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCms
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     if mode in ("L", "I;16"):  # LittleCMS would interpolate a curve between 33 places
         flags |= ImageCms.Flags.NOOPTIMIZE
-    return ImageCms.ImageCmsTransform(source, _srgb(), mode, "RGB", intent, flags=flags)
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return ImageCms.ImageCmsTransform(source, target, mode, "RGB", intent, flags=flags)
 
 
 def _change(transform: ImageCms.ImageCmsTransform, colours: NDArray[np.uint8]) -> int:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_pil_image_with_a_profile():
     image.info["icc_profile"] = matrix_profile(ADOBE_RGB)
     assert mean_error(read_photo(image), reference(PIXELS, ADOBE_RGB)) < 0.5
     np.testing.assert_array_equal(np.asarray(image), PIXELS)
+
+
+def test_threads_convert_apart():
+    contents = [file_of(IMAGE, icc_profile=matrix_profile(space)) for space in SPACES.values()]
+    expected = [read_photo(content) for content in contents]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(read_photo, contents * 20))
+    for at, pixels in enumerate(found):
+        np.testing.assert_array_equal(pixels, expected[at % len(contents)])
 
 
 SRGB_PROFILES = {

@@ -16,7 +16,8 @@ FRAMES = [Image.fromarray(fill.smooth_u8(f"images/frame{at}", 24, 32)) for at in
 
 
 def several(encoding, count=3, **options):
-    return file_of(FRAMES[0], encoding, save_all=True, append_images=FRAMES[1:count], **options)
+    first, *others = (frame.copy() for frame in FRAMES[:count])
+    return file_of(first, encoding, save_all=True, append_images=others, **options)
 
 
 @pytest.mark.parametrize(
