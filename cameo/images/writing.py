@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cameo.errors import OutputError
 from cameo.images.icc import SRGB
-
-Pixels = NDArray[np.uint8]
+from cameo.images.reading import Pixels
 
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.

@@ -53,7 +53,7 @@ def test_eps_starts_no_ghostscript(tmp_path, ghostscript):
     assert ghostscript.exists()
 
 
-OTHERS = ["PPM", "TGA", "PCX", "SGI", "ICO", "ICNS", "DDS", "JPEG2000", "MSP", "XBM", "BLP", "QOI", "FITS"]
+OTHERS = ["PPM", "TGA", "PCX", "SGI", "ICO", "ICNS", "DDS", "JPEG2000", "MSP", "XBM", "BLP", "QOI"]
 
 
 @pytest.mark.parametrize("encoding", OTHERS)
