@@ -8,10 +8,8 @@ from cameo.errors import PhotoError, PhotoTooLarge
 
 # A 100-megapixel medium-format sensor gives 11648 x 8736: 102 million.
 MAX_PIXELS: Final = 120_000_000
-# OpenCV's warps count coordinates in 16 bits: sides have to be below 32767. Panoramas of phones are some 16000 wide.
-MAX_SIDE: Final = 32_766
-# A full turn at the height of a phone's lens is 7:1, the longest painted scrolls are some 45:1.
-MAX_ASPECT: Final = 100
+MAX_SIDE: Final = 65_535  # of a JPEG; panoramas of phones are some 16000 wide
+MAX_ASPECT: Final = 1_000  # a phone's full turn is some 7:1, what is beyond is no picture
 
 
 def check_size(height: int, width: int, what: str, max_pixels: int) -> None:

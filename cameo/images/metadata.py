@@ -14,9 +14,7 @@ from PIL.ExifTags import IFD, Base
 
 from cameo.images.files import quiet
 
-_KEPT: Final = tuple(
-    "ImageDescription Make Model DateTime Artist Copyright XPTitle XPComment XPAuthor XPKeywords XPSubject".split()
-)
+_KEPT: Final = tuple("ImageDescription Make Model DateTime Artist Copyright XPTitle XPAuthor".split())
 _KEPT_OF_EXPOSURE: Final = tuple(
     "ExposureTime FNumber ExposureProgram ISOSpeedRatings SensitivityType DateTimeOriginal DateTimeDigitized "
     "OffsetTime OffsetTimeOriginal OffsetTimeDigitized SubsecTime SubsecTimeOriginal SubsecTimeDigitized "

@@ -16,13 +16,13 @@ LEVEL = np.zeros((8, 8, 3), np.uint8)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (bomb(49_999_999, 1), "49999999x1, expected sides of at most 32766"),
-        (bomb(1, 49_999_999), "1x49999999, expected sides of at most 32766"),
-        (bomb(32_000, 300), "32000x300, expected a long side of at most 100 short ones"),
+        (bomb(49_999_999, 1), "49999999x1, expected sides of at most 65535"),
+        (bomb(1, 49_999_999), "1x49999999, expected sides of at most 65535"),
+        (bomb(60_060, 60), "60060x60, expected a long side of at most 1000 short ones"),
         (bomb(15_000, 10_000), "15000x10000, 150,000,000 pixels, expected at most 120,000,000"),
         (bomb(20_000, 20_000), "is too large"),
-        (np.zeros((1, MAX_SIDE + 1, 3), np.uint8), "The array is 32767x1, expected sides"),
-        (Image.new("L", (1, MAX_ASPECT + 1)), "The PIL image is 1x101, expected a long side"),
+        (np.zeros((1, MAX_SIDE + 1, 3), np.uint8), "The array is 65536x1, expected sides"),
+        (Image.new("L", (1, MAX_ASPECT + 1)), "The PIL image is 1x1001, expected a long side"),
         (Picture(np.zeros((400, 300_001, 3), np.uint8)), "300001x400, 120,000,400 pixels"),
     ],
 )
