@@ -37,9 +37,9 @@ def load(image: Image.Image, stream: BinaryIO | None, allow_truncated: bool) -> 
     is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
-    except MemoryError:
-        raise
-    except Exception:
+    except OSError as error:
+        if "truncated" not in str(error):  # as Pillow says it of every format; anything else is damage
+            raise
         if is_jpeg and (ended := _ended(stream, allow_truncated)) is not None:
             return ended
         if not allow_truncated:

@@ -90,6 +90,13 @@ def test_truncated_file_is_read_as_far_as_it_goes_where_allowed(encoding):
     assert read_picture(content, ALLOWED).note == ""
 
 
+def test_damaged_file_is_refused_even_so():
+    content = bytearray(file_of(IMAGE))
+    content[len(content) // 2] ^= 255
+    with pytest.raises(PhotoError, match="is damaged"):
+        read_picture(bytes(content), ALLOWED)
+
+
 def test_progressive_jpeg_is_read_as_far_as_it_goes_where_allowed():
     content = file_of(IMAGE, "JPEG", progressive=True)
     picture = read_picture(content[: len(content) * 3 // 4], ALLOWED)
