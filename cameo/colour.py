@@ -25,5 +25,5 @@ def without_colour(image: Image) -> Image:
 
 
 def as_colourless_as(photo: Image, result: Image) -> Image:
-    """The result, uint8 `(H, W, 3)` RGB: as it is, or its brightness where the photo that it was made of has no colour."""
+    """The result, uint8 `(H, W, 3)` RGB: as it is, or its brightness where the photo it was made of has no colour."""
     return without_colour(result) if is_colourless(photo) else result

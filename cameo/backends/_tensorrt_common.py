@@ -120,7 +120,9 @@ class TensorRtSession(TakingTurns):
         if not fitting:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             ranges = "; ".join(f"{dict(p.smallest)} to {dict(p.largest)}" for p in self._profiles)
-            raise EngineError(f"{self._engine_name} was fed {shapes}: it was built for {ranges}; build it with a larger range")
+            raise EngineError(
+                f"{self._engine_name} was fed {shapes}: it was built for {ranges}; build it with a larger range"
+            )
         best = min(fitting, key=lambda profile: profile.volume)
         if best.number != self._profile:
             self._context.set_optimization_profile_async(best.number, self._stream)

@@ -5,8 +5,8 @@ blurred twice and shrunk to the crop. Where warped masks overlap, the larger one
 a mask m wins, the photo becomes (1 - m) photo + m face. Masks that differ by no more than float32's rounding
 are a draw: in the original rounding decides, a pixel here and there, between two masks of 1.
 
-Where a face's crop leaves the photo, the face is cut by the border, and beyond it the network saw only the photo's mirror
-image: there the mask fades out over the last `FADE` pixels before the border (docs/decisions/107).
+Where a face's crop leaves the photo, the face is cut by the border, and beyond it the network saw only the photo's
+mirror image: there the mask fades out over the last `FADE` pixels before the border (docs/decisions/107).
 
 All of it happens within the rectangle that a face can reach. A warp of that rectangle alone would round its coordinates
 otherwise than a warp of the whole photo: OpenCV adds the column's and the row's share of a coordinate as whole 1/1024

@@ -8,7 +8,7 @@ The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly diff
 
     * where the photo ends, networks see it mirrored, at the right and bottom side of the background as around a head.
       The original goes on in white, which leaves rims (docs/decisions/107); and it pads an aligned side, too, by 16 px,
-      if the other needs padding. Only within 50 px of a border that is so padded do results differ by it;
+      if the other needs padding. Results differ within 50 px of such a border, and in heads that one cuts;
     * a photo without colour stays without (`cameo/colour.py`);
     * the result is uint8 at the photo's size; the original returns floats, and without a face the resized image;
     * the short side may be any, not only 720, or unlimited (`size=None`);

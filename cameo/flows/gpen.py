@@ -15,7 +15,7 @@ The numbers are those of the original (`FaceEnhancement.process`). Knowingly dif
     * a face whose five points coincide or are not numbers is left as it is, and `note` says so;
     * a photo without colour stays without: the original tints its faces (`cameo/colour.py`);
     * a face that the photo's border cuts sees the photo mirrored there, not black, and its mask fades out before the
-      border: the original's outermost line is 6 to 23 levels darker (`cameo/faces/paste.py`).
+      border: the original's outermost line is 10 to 23 levels darker than the next (`cameo/faces/paste.py`).
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def test_sessions_give_every_thread_its_own_result(name: str, threads: int, bund
     path = bundles["gpen"] / name
     with backend(name).open_session(path, SessionOptions("fp32", threads=threads)) as session:
         alone = [session.run({"image": image})["result"] for image in images]
-        for expected, found in zip(alone, in_threads(lambda i: session.run({"image": i})["result"], images), strict=True):
+        for expected, found in zip(
+            alone, in_threads(lambda i: session.run({"image": i})["result"], images), strict=True
+        ):
             np.testing.assert_array_equal(found, expected)
 
 
