@@ -9,6 +9,7 @@ The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly diff
     * where the photo ends, networks see it mirrored, at the right and bottom side of the background as around a head.
       The original goes on in white, which leaves rims (docs/decisions/107); and it pads an aligned side, too, by 16 px,
       if the other needs padding. Results differ within 50 px of such a border, and in heads that one cuts;
+    * a head goes on beyond its crop, so that a mask that is not 0 at its rim leaves no dark line there;
     * a photo without colour stays without (`cameo/colour.py`);
     * the result is uint8 at the photo's size; the original returns floats, and without a face the resized image;
     * the short side may be any, not only 720, or unlimited (`size=None`);
@@ -168,7 +169,7 @@ class DctNetFlow:
         to_image = invert(matrix)
         rows, columns = _bounds(to_image, width, height)
         mask = warp(self._mask, to_image, (width, height))[rows, columns, None]
-        painted = warp(head, to_image, (width, height))[rows, columns]
+        painted = warp(head, to_image, (width, height), cv2.BORDER_REPLICATE)[rows, columns]
         canvas[rows, columns] = mask * painted + (1 - mask) * canvas[rows, columns]
 
 

@@ -117,7 +117,8 @@ def test_head_is_blended_by_the_mask_where_the_face_is(face):
     mask = cv2.resize(ALPHA, (288, 288), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
     back = alignment.invert(to_crop)
     mask = cv2.warpAffine(mask, back, (420, 300))[..., None]
-    expected = mask * cv2.warpAffine(head, back, (420, 300)) + (1 - mask) * 90  # over the whole photo
+    painted = cv2.warpAffine(head, back, (420, 300), borderMode=cv2.BORDER_REPLICATE)
+    expected = mask * painted + (1 - mask) * 90  # over the whole photo
     canvas, _ = flow.paint(photo)
     assert canvas.dtype == np.float32
     np.testing.assert_array_equal(canvas, expected.astype(np.float32))
