@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from PIL import Image
 
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
-from cameo.errors import EngineUnavailable
+from cameo.errors import EngineError, EngineUnavailable
 from cameo.flows import Flow
 from cameo.images import Photo
 from cameo.noise import with_noise
@@ -48,10 +49,16 @@ class LoadOptions:
 
 
 class Loaded:
-    """A bundle ready to run: call it with a photo. Close it, or use it as a context manager, to free its memory."""
+    """A bundle ready to run: call it with a photo. Close it, or use it as a context manager, to free its memory.
+
+    Any thread may call it, and several at once: every photo's result is the one that it has alone. Networks take the
+    callers in turns, so that neither time nor memory of their runs grows with the number of threads.
+    """
 
     def __init__(self, bundle: Bundle, options: LoadOptions, flow_options: Mapping[str, Any]) -> None:
         self.bundle = bundle
+        self._closing = threading.Lock()
+        self._closed = False
         self.engines: dict[str, EngineEntry] = {}
         with ExitStack() as opening:
             sessions = {
@@ -77,7 +84,10 @@ class Loaded:
 
         Raises:
             PhotoError: the photo cannot be read, or is larger than the limit.
+            EngineError: the model was closed, or a network failed.
         """
+        if self._closed:
+            raise EngineError(f"{self.bundle.manifest.model} was given a photo after it was closed: load it again")
         return Image.fromarray(self.flow.run(photo).image)
 
     def describe(self) -> str:
@@ -86,8 +96,10 @@ class Loaded:
         return "\n".join([*chosen, *self.flow.notes])
 
     def close(self) -> None:
-        """Free every network's memory."""
-        self._sessions.close()
+        """Free every network's memory; photos in work may end with an `EngineError`. Closing twice does no harm."""
+        self._closed = True
+        with self._closing:
+            self._sessions.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +124,7 @@ def load(
 
     `mode` "quality" is what is chosen without it; "balanced" gives up some fidelity for speed and memory, "fast" more,
     if the bundle was built with them. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+    One loaded model serves all threads.
 
     Raises:
         BundleError: no bundle there, or one that was changed.

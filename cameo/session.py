@@ -16,7 +16,8 @@ Tensor = NDArray[np.generic]
 class Session(ABC):
     """What every backend returns. Feeds and results are keyed by the names in the network's `TensorSpec`s.
 
-    Sessions are not safe to share between threads unless a backend says otherwise.
+    Any thread may run a session, and several at once: an engine's takes them in turns, as many as it has cores for.
+    Closing waits for those that run; whoever comes later gets an `EngineError`.
     """
 
     @abstractmethod

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cameo.backends._cuda import ACTIVATIONS, Cuda, DeviceBuffer
-from cameo.backends._feeds import checked
+from cameo.backends._turns import TakingTurns
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError
-from cameo.session import Session, Tensor
+from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
 
@@ -55,12 +55,12 @@ class _Profile(NamedTuple):
         return sum(prod(shape) for shape in self.largest.values())
 
 
-class TensorRtSession(Session):
+class TensorRtSession(TakingTurns):
     """One engine with one execution context on one stream."""
 
     def __init__(self, trt: ModuleType, cuda: Cuda, engine_name: str, path: Path) -> None:
-        self._name, self._cuda = engine_name, cuda
-        self._closed = False
+        super().__init__(engine_name)
+        self._cuda = cuda
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
@@ -80,15 +80,8 @@ class TensorRtSession(Session):
         self._stream = cuda.new_stream()
         ACTIVATIONS.join(cuda)
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every output of the network for one batch; one larger than the engine was built for runs in parts.
-
-        Raises:
-            EngineError: the session is closed, the feeds fit no profile, or the GPU's memory ran out.
-        """
-        if self._closed:
-            raise EngineError(f"{self._name} was asked to run after its session was closed: open it again")
-        arrays = checked(self._name, self._inputs, feeds)
+    def _run(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs; a batch larger than the engine was built for runs in parts."""
         first, *others = [self._run_part(part) for part in self._parts(arrays)]
         if not others:
             return first
@@ -119,7 +112,7 @@ class TensorRtSession(Session):
                 self._cuda.download(array, addresses[name], self._stream)
             self._cuda.synchronise(self._stream)
         if not started:
-            raise EngineError(f"{self._name} could not start the network: check the GPU with `cameo doctor`")
+            raise EngineError(f"{self._engine_name} could not start the network: check the GPU with `cameo doctor`")
         return results
 
     def _choose_profile(self, arrays: Mapping[str, Tensor]) -> None:
@@ -127,7 +120,9 @@ class TensorRtSession(Session):
         if not fitting:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             ranges = "; ".join(f"{dict(p.smallest)} to {dict(p.largest)}" for p in self._profiles)
-            raise EngineError(f"{self._name} was fed {shapes}: it was built for {ranges}; build it with a larger range")
+            raise EngineError(
+                f"{self._engine_name} was fed {shapes}: it was built for {ranges}; build it with a larger range"
+            )
         best = min(fitting, key=lambda profile: profile.volume)
         if best.number != self._profile:
             self._context.set_optimization_profile_async(best.number, self._stream)
@@ -142,11 +137,7 @@ class TensorRtSession(Session):
     def _empty(self, spec: TensorSpec) -> Tensor:
         return np.empty(tuple(self._context.get_tensor_shape(spec.name)), spec.dtype)
 
-    def close(self) -> None:
-        """Free the engine and its device memory; calling it twice does no harm."""
-        if self._closed:
-            return
-        self._closed = True
+    def _free(self) -> None:
         self._context = self._engine = self._runtime = None
         for buffer in self._buffers.values():
             buffer.free()

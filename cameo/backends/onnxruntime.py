@@ -8,15 +8,16 @@ after each run at a new size: photos of ever new sizes leave 130 MB, runs at one
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cameo.backends import SessionOptions
-from cameo.backends._feeds import checked
+from cameo.backends._turns import TakingTurns
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
-from cameo.session import Session, Tensor
+from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
 DEVICES = ("cuda", "cpu")
@@ -42,13 +43,15 @@ def why_unavailable(precision: str = "fp32") -> str | None:
     return None
 
 
-class OnnxRuntimeSession(Session):
-    """One graph on one execution provider."""
+class OnnxRuntimeSession(TakingTurns):
+    """One graph on one execution provider; where it was given a part of the cores, so many run at once as fill them."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
         import onnxruntime as ort
 
         device = options.device or ("cuda" if options.precision == "fp16" else "cpu")
+        parts = (os.cpu_count() or 1) // options.threads if options.threads and device == "cpu" else 1
+        super().__init__("onnxruntime", max(1, parts))
         reason = why_unavailable(options.precision)
         if reason is not None or (options.precision == "fp16" and device != "cuda"):
             raise EngineUnavailable(f"onnxruntime {options.precision}: {reason or _FP16_ON_CPU}")
@@ -79,15 +82,7 @@ class OnnxRuntimeSession(Session):
         self._handing_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", _ARENAS[device])
         self._last_shapes: list[tuple[int, ...]] = []
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every output of the network for one batch.
-
-        Raises:
-            EngineError: the session is closed, or the feeds do not fit the network.
-        """
-        if self._session is None:
-            raise EngineError("onnxruntime was asked to run after its session was closed: open it again")
-        arrays = checked("onnxruntime", self._inputs, feeds)
+    def _run(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         shapes = [array.shape for array in arrays.values()]
         options = None if shapes == self._last_shapes else self._handing_back
         self._last_shapes = shapes
@@ -102,10 +97,9 @@ class OnnxRuntimeSession(Session):
 
     def bound(self, feeds: Mapping[str, Tensor]) -> BoundRun:
         """The network with `feeds` put on the device once and its outputs left there: for measuring."""
-        return BoundRun(self._session, checked("onnxruntime", self._inputs, feeds), self._outputs, self._device)
+        return BoundRun(self._session, self._checked(feeds), self._outputs, self._device)
 
-    def close(self) -> None:
-        """Free the graph and its arena; calling it twice does no harm."""
+    def _free(self) -> None:
         self._session = None
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cameo.backends import SessionOptions
-from cameo.backends._feeds import checked
+from cameo.backends._turns import TakingTurns
 from cameo.errors import EngineError, EngineUnavailable
-from cameo.session import Session, Tensor
+from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
 DEVICES = ("cpu",)
@@ -47,10 +46,11 @@ def _hint(precision: str) -> str:
     return "f32" if precision == "int8" and not _has_bf16() else _HINTS[precision]
 
 
-class OpenVinoSession(Session):
+class OpenVinoSession(TakingTurns):
     """One model with one inference request, compiled for the shapes that it ran last."""
 
     def __init__(self, path: Path, options: SessionOptions) -> None:
+        super().__init__("openvino")
         os.environ.setdefault(*_CODE_CACHE)
         import openvino
 
@@ -74,15 +74,7 @@ class OpenVinoSession(Session):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._request: Any = None
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return every output of the network for one batch.
-
-        Raises:
-            EngineError: the session is closed, or the feeds do not fit the network.
-        """
-        if self._model is None:
-            raise EngineError("openvino was asked to run after its session was closed: open it again")
-        arrays = checked("openvino", self._inputs, feeds)
+    def _run(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         try:
             self._compile_for({name: array.shape for name, array in arrays.items()})
             self._request.infer(arrays, share_inputs=True)
@@ -101,8 +93,7 @@ class OpenVinoSession(Session):
         self._request = self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
         self._shapes = shapes
 
-    def close(self) -> None:
-        """Free the model; calling it twice does no harm."""
+    def _free(self) -> None:
         self._request = self._model = None
 
 

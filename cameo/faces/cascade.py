@@ -10,6 +10,7 @@ width is 0.83 eye distances, as in the five-point template.
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import cv2
@@ -33,6 +34,9 @@ PROPORTIONS: Matrix = np.array([(0.28, 0.375), (0.72, 0.375), (0.5, 0.6), (0.318
 class CascadeFinder:
     """Finds frontal faces with OpenCV's bundled cascades.
 
+    OpenCV's classifiers keep the image that they search, so callers take turns; each search uses all cores anyway
+    (docs/decisions/105).
+
     Raises:
         EngineUnavailable: this OpenCV has no cascades (version 5 moved them to another package).
     """
@@ -42,6 +46,7 @@ class CascadeFinder:
     def __init__(self) -> None:
         self._faces = _load("haarcascade_frontalface_alt2.xml")
         self._eyes = _load("haarcascade_eye.xml")
+        self._searching = Lock()
 
     def __call__(self, image: Image) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo, largest first, with score 1: a cascade only says yes."""
@@ -50,12 +55,17 @@ class CascadeFinder:
         if min(gray.shape) * scale < MIN_FACE:
             return []
         small = cv2.equalizeHist(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+        with self._searching:
+            faces = self._search(small)
+        enlarge = (gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0])
+        return [face.scaled(*enlarge) for face in faces]
+
+    def _search(self, gray: NDArray[Any]) -> list[Face]:
         found = self._faces.detectMultiScale(
-            small, scaleFactor=1.1, minNeighbors=NEIGHBOURS, minSize=(MIN_FACE, MIN_FACE)
+            gray, scaleFactor=1.1, minNeighbors=NEIGHBOURS, minSize=(MIN_FACE, MIN_FACE)
         )
         boxes = sorted((tuple(map(int, box)) for box in found), key=lambda box: -box[2])[:MAX_FACES]
-        enlarge = (gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0])
-        return [self._face(small, box).scaled(*enlarge) for box in boxes]
+        return [self._face(gray, box) for box in boxes]
 
     def _face(self, gray: NDArray[Any], box: tuple[int, ...]) -> Face:
         x, y, side, _ = box

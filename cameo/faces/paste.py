@@ -5,6 +5,9 @@ blurred twice and shrunk to the crop. Where warped masks overlap, the larger one
 a mask m wins, the photo becomes (1 - m) photo + m face. Masks that differ by no more than float32's rounding
 are a draw: in the original rounding decides, a pixel here and there, between two masks of 1.
 
+Where a face's crop leaves the photo, the face is cut by the border, and beyond it the network saw only the photo's
+mirror image: there the mask fades out over the last `FADE` pixels before the border (docs/decisions/107).
+
 All of it happens within the rectangle that a face can reach. A warp of that rectangle alone would round its coordinates
 otherwise than a warp of the whole photo: OpenCV adds the column's and the row's share of a coordinate as whole 1/1024
 pixels. So `warp_region` computes these sums for the photo's columns and rows, and gives `remap` the result: levels
@@ -29,6 +32,7 @@ MASK_SIZE: Final = 512
 FRAME: Final = 26
 BLUR_KERNEL: Final = (101, 101)
 BLUR_SIGMA: Final = 4
+FADE: Final = 8  # pixels of the mask's 512; our own
 MAX_SIDE: Final = 32766  # pixels of an image that OpenCV can warp
 BLOCK: Final = 1024  # pixels a side of what is pasted at once, so that a face as large as the photo takes no more
 DRAW: Final = np.finfo(np.float32).eps
@@ -70,14 +74,16 @@ class FacePaster:
 
         `to_crop` is the matrix that found it.
         """
-        rows, columns = reach(to_crop, len(face), (self.image.shape[0], self.image.shape[1]))
+        shape = self.image.shape[0], self.image.shape[1]
+        rows, columns = reach(to_crop, len(face), shape)
+        fades = border_fades(to_crop, len(face), shape)
         for top in range(rows.start, rows.stop, BLOCK):
             for left in range(columns.start, columns.stop, BLOCK):
                 block = slice(top, min(top + BLOCK, rows.stop)), slice(left, min(left + BLOCK, columns.stop))
-                self._paste_block(face, mask, to_crop, block)
+                fade = np.minimum(fades[0][block[0], None], fades[1][block[1]])
+                self._paste_block(face, warp_region(mask, to_crop, *block) * fade, to_crop, block)
 
-    def _paste_block(self, face: Image, mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
-        warped_mask = warp_region(mask, to_crop, *block)
+    def _paste_block(self, face: Image, warped_mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
         wins = warped_mask > self._mask[block] + DRAW
         share = warped_mask[..., None]
         mixed = self._photo[block] * (1 - share) + warp_region(face, to_crop, *block) * share
@@ -91,6 +97,21 @@ def reach(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[slice, sl
     left, top = np.clip(np.floor(corners.min(axis=0)) - 2, 0, shape[::-1]).astype(int)
     right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, shape[::-1]).astype(int)
     return slice(top, bottom), slice(left, right)
+
+
+def border_fades(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[Mask, Mask]:
+    """What a face's mask is multiplied by in every row and column of a photo of `shape`, float32 `(H,)` and `(W,)`.
+
+    1, unless the crop of `size` pixels leaves the photo: then from nearly 0 in the outermost line to 1.
+    """
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64) * (size - 1)
+    in_photo = transform(invert(to_crop), corners)
+    if in_photo.min() >= 0 and (in_photo <= np.array(shape[::-1]) - 1).all():
+        return np.ones(shape[0], np.float32), np.ones(shape[1], np.float32)
+    width = FADE * size / MASK_SIZE / np.hypot(*to_crop[:, 0])  # in pixels of the photo
+    lines = [np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5 for side in shape]
+    rows, columns = (np.minimum(line / width, 1).astype(np.float32) for line in lines)
+    return rows, columns
 
 
 def crop_from(photo: Image, to_crop: Matrix, size: int) -> Image:

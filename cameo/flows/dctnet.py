@@ -4,10 +4,13 @@
              faces, largest first: head crop of 288 px -> head network -> blended into the canvas by the alpha mask
     canvas -> the photo's size
 
-The numbers are those of the original (`Cartoonizer.cartoonize`), and so is one quirk: a side that is not a multiple of
-16 makes *both* sides grow to the next one, an aligned side by a whole 16. Leaving it out would save 2 % of the pixels
-of a 720 px photo but change 4 % of them, by up to 32 levels within 50 px of the border. Knowingly different are:
+The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly different are:
 
+    * where the photo ends, networks see it mirrored, at the right and bottom side of the background as around a head.
+      The original goes on in white, which leaves rims (docs/decisions/107); and it pads an aligned side, too, by 16 px,
+      if the other needs padding. Results differ within 50 px of such a border, and in heads that one cuts;
+    * a head goes on beyond its crop, so that a mask that is not 0 at its rim leaves no dark line there;
+    * a photo without colour stays without (`cameo/colour.py`);
     * the result is uint8 at the photo's size; the original returns floats, and without a face the resized image;
     * the short side may be any, not only 720, or unlimited (`size=None`);
     * the long side is at most 3000 px, in both cases: the original runs out of memory instead;
@@ -26,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cameo.colour import as_colourless_as
 from cameo.errors import BundleError, CameoError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
 from cameo.faces.cascade import CascadeFinder
@@ -34,6 +38,7 @@ from cameo.faces.face import Face, Image, Matrix
 from cameo.flows import Progress, options_of
 from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_picture
 from cameo.session import Session
+from cameo.tiles import pad_to_multiple
 
 Canvas = NDArray[Any]
 FindFaces = Callable[[Image], list[Face]]
@@ -44,7 +49,6 @@ MULTIPLE: Final = 16  # both sides of what the background network gets
 HEAD_SIZE: Final = 288
 # The original's reference points: one pixel right and down, three quarters of the usual scale, to show all of the hair.
 HEAD_TEMPLATE: Final = square_template(HEAD_SIZE, zoom=0.75, offset=1)
-WHITE: Final = (255, 255, 255)
 # The default mask, fractions of the crop: an ellipse that fades out over `_FEATHER`, much as the published alpha.jpg.
 _HALF_AXES: Final = (0.40, 0.49)
 _FEATHER: Final = 0.156
@@ -122,7 +126,8 @@ class DctNetFlow:
         small_width, small_height = working_size(width, height, self.options.size)
         canvas, faces = self.paint(_resize(pixels, (small_width, small_height)), progress)
         scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
-        return Cartoon(_round_at_size(canvas, (width, height)), scaled, picture.note)
+        image = as_colourless_as(pixels, _round_at_size(canvas, (width, height)))
+        return Cartoon(image, scaled, picture.note)
 
     def paint(self, image: Image, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
         """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.
@@ -138,7 +143,7 @@ class DctNetFlow:
             progress(1, 1 + len(faces))
         for start in range(0, len(matrices), self.options.head_batch):
             batch = matrices[start : start + self.options.head_batch]
-            heads = np.stack([crop(image, matrix, HEAD_SIZE, WHITE) for matrix in batch])
+            heads = np.stack([crop(image, matrix, HEAD_SIZE) for matrix in batch])
             for head, matrix in zip(self._head.run({"image": heads})["result"], batch, strict=True):
                 self._blend(canvas, np.asarray(head, np.uint8), matrix)
             if progress is not None:
@@ -153,7 +158,7 @@ class DctNetFlow:
 
     def _paint_background(self, image: Image) -> Image:
         height, width = image.shape[:2]
-        padded = pad_to_multiple(image)
+        padded = pad_to_multiple(image, MULTIPLE)
         result = self._background.run({"image": padded[None]})["result"]
         return np.asarray(result[0, :height, :width], np.uint8)
 
@@ -166,7 +171,7 @@ class DctNetFlow:
         to_image = invert(matrix)
         rows, columns = _bounds(to_image, width, height)
         mask = warp(self._mask, to_image, (width, height))[rows, columns, None]
-        painted = warp(head, to_image, (width, height))[rows, columns]
+        painted = warp(head, to_image, (width, height), cv2.BORDER_REPLICATE)[rows, columns]
         canvas[rows, columns] = mask * painted + (1 - mask) * canvas[rows, columns]
 
 
@@ -179,18 +184,6 @@ def working_size(width: int, height: int, size: int | None) -> tuple[int, int]:
     if new_long > MAX_LONG_SIDE:
         new_short, new_long = max(1, int(MAX_LONG_SIDE * short / long)), MAX_LONG_SIDE
     return (new_short, new_long) if width <= height else (new_long, new_short)
-
-
-def pad_to_multiple(image: Image) -> Image:
-    """The image with white right of and below it, uint8 with both sides multiples of 16.
-
-    As in the original, if one side needs padding the other gets at least one pixel too, so an aligned side gains 16.
-    """
-    height, width = image.shape[:2]
-    if height % MULTIPLE == 0 and width % MULTIPLE == 0:
-        return image
-    right, bottom = MULTIPLE - width % MULTIPLE, MULTIPLE - height % MULTIPLE
-    return np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=WHITE), np.uint8)
 
 
 def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

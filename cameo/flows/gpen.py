@@ -12,19 +12,23 @@ The numbers are those of the original (`FaceEnhancement.process`). Knowingly dif
     * enlarging by 1 works in tiles, where the original leaves it out, and tiles have no seams (`cameo/tiles.py`);
     * faces run in batches and are put back one by one within their rectangle: besides the photo, the result and one
       mask, memory holds one batch, however many faces there are;
-    * a face whose five points coincide or are not numbers is left as it is, and `note` says so.
+    * a face whose five points coincide or are not numbers is left as it is, and `note` says so;
+    * a photo without colour stays without: the original tints its faces (`cameo/colour.py`);
+    * a face that the photo's border cuts sees the photo mirrored there, not black, and its mask fades out before the
+      border: the original's outermost line is 10 to 23 levels darker than the next (`cameo/faces/paste.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
+from cameo.colour import as_colourless_as
 from cameo.errors import BundleError, CameoError, PhotoError, PhotoTooLarge
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
@@ -133,9 +137,13 @@ class GpenFlow:
             PhotoError: the photo cannot be read, or it or its result is too large.
         """
         picture = read_picture(photo, ReadOptions(self.options.max_pixels))
-        pixels = picture.pixels
+        restored = self._restored(picture.pixels, progress)
+        image = as_colourless_as(picture.pixels, restored.image)
+        return replace(restored, image=image, note=picture.noted(restored.note))
+
+    def _restored(self, pixels: Image, progress: Progress | None) -> Restored:
         if self.options.aligned:
-            return Restored(self._enlarged(self._restore_aligned(pixels)), (), picture.note)
+            return Restored(self._enlarged(self._restore_aligned(pixels)), ())
         base = self._enlarged(pixels)
         if base is not pixels:
             pixels = resize(pixels, (base.shape[1], base.shape[0]))
@@ -148,7 +156,7 @@ class GpenFlow:
             self._restore(pixels, aligned[start : start + batch], paster)
             if progress is not None:
                 progress(min(start + batch, len(aligned)), len(aligned))
-        note = picture.noted(_note(len(found), len(chosen), len(aligned)))
+        note = _note(len(found), len(chosen), len(aligned))
         return Restored(paster.image, tuple(face for face, _ in aligned), note)
 
     def describe(self) -> str:

@@ -11,7 +11,10 @@ published networks were trained on, square, eyes and mouth where FFHQ has them; 
     gpen-seg2face-S         the photo is a label image, a colour for each part of the face
     gpen-sr-IN-OUT          a face of IN pixels comes out with OUT; details that nothing tells come from noise of `seed`
 
-Knowingly different is that `seed`: the original's noise is another one at every call.
+Knowingly different are:
+
+    * that `seed`: the original's noise is another one at every call;
+    * inpainting and enlarging leave a photo without colour without (`cameo/colour.py`): the original tints it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from cameo.colour import as_colourless_as, without_colour
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces.face import Image
 from cameo.flows import Progress, options_of
@@ -32,6 +36,7 @@ from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_pictur
 from cameo.session import Session, Tensor
 
 COLORIZATION, INPAINTING, SEG2FACE, SR = "gpen-colorization-", "gpen-inpainting-", "gpen-seg2face-", "gpen-sr-"
+RESTORING: Final = (INPAINTING, SR)  # the others' task is to find colours
 VERBS: Final = {COLORIZATION: "colours", INPAINTING: "fills in", SEG2FACE: "draws", SR: "enlarges"}
 WHITE: Final = 255
 MISSING: Final = 128  # levels of a mask from which on a pixel counts as missing
@@ -96,6 +101,8 @@ class GpenFaceFlow:
         image = np.asarray(self._session.run(feeds)["result"][0], np.uint8)
         if self._task == COLORIZATION:
             image = _with_brightness_of(pixels, image)
+        if self._task in RESTORING:
+            image = as_colourless_as(pixels, image)
         if progress is not None:
             progress(1, 1)
         return Restored(image, (), picture.noted(_NOTE))
@@ -107,7 +114,7 @@ class GpenFaceFlow:
 
     def _prepared(self, photo: Image) -> Image:
         if self._task == COLORIZATION:
-            return _grey(photo)
+            return without_colour(photo)
         if self._mask is None:
             return photo
         if self._mask.shape != photo.shape:
@@ -116,17 +123,12 @@ class GpenFaceFlow:
         return np.where(self._mask >= MISSING, np.uint8(WHITE), photo)
 
 
-def _grey(photo: Image) -> Image:
-    """The photo without its colours, uint8 `(H, W, 3)`."""
-    return np.asarray(cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-
-
 def _with_brightness_of(photo: Image, coloured: Image) -> Image:
     """The colours at the photo's size with the photo's Y; as the original, just the result where sizes are the same."""
     if photo.shape == coloured.shape:
         return coloured
     yuv = cv2.cvtColor(resize(coloured, (photo.shape[1], photo.shape[0])), cv2.COLOR_RGB2YUV)
-    yuv[..., 0] = cv2.cvtColor(_grey(photo), cv2.COLOR_RGB2YUV)[..., 0]
+    yuv[..., 0] = cv2.cvtColor(without_colour(photo), cv2.COLOR_RGB2YUV)[..., 0]
     return np.asarray(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), np.uint8)
 
 

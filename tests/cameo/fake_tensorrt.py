@@ -18,7 +18,7 @@ class FakeCuda:
         self.held: dict[int, Any] = {}
         self.allocations: list[int] = []
         self.streams: list[int] = []
-        self.pending: list[tuple[int, int, int]] = []
+        self.pending: dict[int, list[tuple[int, int, int]]] = {}
 
     def allocate(self, size: int) -> int:
         memory = ctypes.create_string_buffer(size)
@@ -30,8 +30,10 @@ class FakeCuda:
         del self.held[address]
 
     def new_stream(self) -> int:
-        self.streams.append(7)
-        return 7
+        stream = 7 + len(self.pending)
+        self.streams.append(stream)
+        self.pending[stream] = []
+        return stream
 
     def end_stream(self, stream: int) -> None:
         self.streams.remove(stream)
@@ -40,13 +42,13 @@ class FakeCuda:
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
     def download(self, array: np.ndarray, address: int, stream: int) -> None:
-        self.pending.append((array.ctypes.data, address, array.nbytes))
+        self.pending[stream].append((array.ctypes.data, address, array.nbytes))
 
     def synchronise(self, stream: int) -> None:
         """Copies arrive only now, as on a device: who reads a result before is found out."""
-        for copy in self.pending:
+        for copy in self.pending[stream]:
             ctypes.memmove(*copy)
-        self.pending.clear()
+        self.pending[stream].clear()
 
 
 class FakeEngine:

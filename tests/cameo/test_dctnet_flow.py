@@ -14,10 +14,10 @@ from cameo.flows.dctnet import (
     HEAD,
     HEAD_TEMPLATE,
     LANDMARKS,
+    MULTIPLE,
     DctNetFlow,
     DctNetOptions,
     open_flow,
-    pad_to_multiple,
     working_size,
 )
 from tests.support import fill
@@ -93,15 +93,15 @@ def test_working_size(size, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "padded"), [((32, 48), (32, 48)), ((757, 720), (768, 736)), ((300, 420), (304, 432)), ((1, 1), (16, 16))]
+    ("shape", "padded"), [((32, 48), (32, 48)), ((757, 720), (768, 720)), ((300, 420), (304, 432)), ((1, 1), (16, 16))]
 )
-def test_padding_is_white_and_like_the_original_grows_an_aligned_side_too(shape, padded):
-    image = np.zeros((*shape, 3), np.uint8)
-    result = pad_to_multiple(image)
-    assert result.shape == (*padded, 3)
-    assert (result[: shape[0], : shape[1]] == 0).all()
-    assert (result[shape[0] :] == 255).all()
-    assert (result[:, shape[1] :] == 255).all()
+def test_background_sees_the_photo_mirrored_where_a_side_is_no_multiple_of_16(shape, padded):
+    seen = []
+    background = image_session(lambda image: seen.append(image[0]) or image)
+    photo = fill.smooth_u8("dctnet/photo", *shape)
+    flow_with([], background, size=None)(photo)
+    beyond = [(0, padded[axis] - shape[axis]) for axis in (0, 1)]
+    np.testing.assert_array_equal(seen[0], np.pad(photo, (*beyond, (0, 0)), "reflect"))
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,12 @@ def test_head_is_blended_by_the_mask_where_the_face_is(face):
     photo = fill.smooth_u8("dctnet/photo", 300, 420)
     flow = flow_with([face], head=invert(), background=constant(90))
     to_crop = alignment.similarity_in_image_frame(face.five_points, HEAD_TEMPLATE)
-    head = 255 - alignment.crop(photo, to_crop, 288, (255, 255, 255))
+    head = 255 - alignment.crop(photo, to_crop, 288)
     mask = cv2.resize(ALPHA, (288, 288), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
     back = alignment.invert(to_crop)
     mask = cv2.warpAffine(mask, back, (420, 300))[..., None]
-    expected = mask * cv2.warpAffine(head, back, (420, 300)) + (1 - mask) * 90  # over the whole photo
+    painted = cv2.warpAffine(head, back, (420, 300), borderMode=cv2.BORDER_REPLICATE)
+    expected = mask * painted + (1 - mask) * 90  # over the whole photo
     canvas, _ = flow.paint(photo)
     assert canvas.dtype == np.float32
     np.testing.assert_array_equal(canvas, expected.astype(np.float32))
@@ -160,7 +161,7 @@ def test_large_photo_works_small_and_comes_back_large():
     photo = fill.smooth_u8("dctnet/photo", 1000, 800)
     background = image_session(lambda image: image)
     result = flow_with([face_at(0.5, 60, 20)], background).run(photo)
-    assert background.shapes == [(1, 912, 736, 3)]  # 900 x 720, both sides padded
+    assert background.shapes == [(1, 912, 720, 3)]  # 900 x 720
     assert result.image.shape == photo.shape
     np.testing.assert_allclose(result.faces[0].five_points, face_at(0.5, 60, 20).five_points * (800 / 720), rtol=1e-6)
     assert np.abs(result.image[400:].astype(int) - photo[400:]).mean() < 2
@@ -278,6 +279,25 @@ def generators(shared_models: Path):
         yield background, head
 
 
+def white_crop(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The original's head crop: white where the photo ends."""
+    return cv2.warpAffine(image, matrix, (size, size), borderValue=(255, 255, 255))
+
+
+def white_padding(image: np.ndarray, multiple: int = MULTIPLE) -> np.ndarray:
+    """The original's padding: white, and of an aligned side too if the other needs some."""
+    height, width = image.shape[:2]
+    sides = multiple - height % multiple, multiple - width % multiple
+    return cv2.copyMakeBorder(image, 0, sides[0], 0, sides[1], cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+@pytest.fixture
+def white_borders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameo goes on with the mirrored photo; with the original's white, the numbers are the original's."""
+    monkeypatch.setattr("cameo.flows.dctnet.crop", white_crop)
+    monkeypatch.setattr("cameo.flows.dctnet.pad_to_multiple", white_padding)
+
+
 def original_flow(original, generators, find_faces) -> DctNetFlow:
     alpha = np.rint(original["global_mask"] * 255).astype(np.uint8)
     return DctNetFlow(*generators, find_faces, alpha)
@@ -296,7 +316,7 @@ def find_fixed(original, name):
 def check_against(original, name, flow, allowed_share) -> None:
     """The canvas may be off by one level in a share of the values, where TensorFlow or the warp rounds differently."""
     photo = original["in/photo_300x420_rgb"]
-    assert pad_to_multiple(photo).shape == tuple(original[f"{name}/pad_shape"][:3])
+    assert white_padding(photo).shape == tuple(original[f"{name}/pad_shape"][:3])
     canvas, _ = flow.paint(photo)
     error = np.abs(canvas[..., ::-1] - original[f"{name}/out/full"].astype(np.float64))
     half_float = 0.13  # what float16 loses on values up to 255
@@ -306,10 +326,20 @@ def check_against(original, name, flow, allowed_share) -> None:
     np.testing.assert_array_equal(flow(photo), np.rint(canvas).astype(np.uint8))
 
 
+@pytest.mark.usefixtures("white_borders")
 def test_photo_without_faces_is_the_original_one(original, generators):
     check_against(original, "noface/photo_300x420", original_flow(original, generators, lambda _: []), 1e-4)
 
 
+def test_photo_without_faces_is_the_original_one_but_for_the_padded_borders(original, generators):
+    canvas, _ = original_flow(original, generators, lambda _: []).paint(original["in/photo_300x420_rgb"])
+    error = np.abs(canvas[..., ::-1].astype(float) - original["noface/photo_300x420/out/full"])
+    assert error[:-50, :-50].max() <= 1
+    assert (error[:-50, :-50] > 0).mean() < 1e-4
+    assert error.max() > 8
+
+
+@pytest.mark.usefixtures("white_borders")
 def test_fixed_faces_are_the_original_ones(original, generators):
     name = "fixed/photo_300x420"
     find = find_fixed(original, name)
@@ -322,12 +352,13 @@ def test_head_crop_is_the_original_one(original):
     name = "fixed/photo_300x420"
     to_crop = alignment.similarity_in_image_frame(original[f"{name}/f5p"][0], HEAD_TEMPLATE)
     np.testing.assert_allclose(alignment.invert(to_crop), original[f"{name}/trans_inv0"], atol=2e-5)
-    head = alignment.crop(original["in/photo_300x420_rgb"], to_crop, 288, (255, 255, 255))
+    head = white_crop(original["in/photo_300x420_rgb"], to_crop, 288)
     error = np.abs(head.astype(int) - original[f"{name}/head0_rgb"])
     assert error.max() <= 8  # the matrices differ by 1e-5 px: a few pixels fall to the next 1/32 px of the warp
     assert (error > 0).mean() < 1e-3
 
 
+@pytest.mark.usefixtures("white_borders")
 def test_faces_found_by_the_networks_are_the_original_ones(shared_models, original, generators):
     from cameo.faces.detection import FaceFinder
     from tests.support.frozen_sessions import open_companions
@@ -342,7 +373,7 @@ def test_shrunk_photo_has_the_original_geometry(original):
     name = "fixed/photo_800x760"  # its photo is not stored; its sizes and points are
     width, height = working_size(760, 800, 720)
     assert (height, width) == tuple(original[f"{name}/pad_shape"][3:])
-    padded = pad_to_multiple(np.zeros((height, width, 3), np.uint8))
+    padded = white_padding(np.zeros((height, width, 3), np.uint8))
     assert padded.shape == tuple(original[f"{name}/pad_shape"][:3])
     to_crop = alignment.similarity_in_image_frame(original[f"{name}/f5p"][0], HEAD_TEMPLATE)
     np.testing.assert_allclose(alignment.invert(to_crop), original[f"{name}/trans_inv0"], atol=2e-5)
