@@ -36,7 +36,7 @@ SAME_FACE = 0.5  # of the distance of the eyes, between the middles of two sets 
 
 
 def shift(before: Points | None, after: Points | None) -> float:
-    """The largest shift of any of the five points `(5, 2)`, in pixels; nan without `before`, else inf without `after`."""
+    """The largest shift of any of the five points `(5, 2)`, in pixels; nan if `before` lacks, inf if `after` does."""
     if before is None:
         return math.nan
     return math.inf if after is None else float(np.linalg.norm(after - before, axis=1).max())
