@@ -57,13 +57,6 @@ class Gate:
         asked_and_got = ((self.network, network), (self.engine, engine), (self.precision, precision))
         return mode == self.mode and all(asked in ("", got) for asked, got in asked_and_got)
 
-    @property
-    def scope(self) -> str:
-        """What it is about, in words ("openvino bf16 in every network")."""
-        engine = " ".join(filter(None, (self.engine, self.precision))) or "every engine"
-        mode = f" ({self.mode})" if self.mode != MODES[0] else ""
-        return f"{engine}{mode} in {self.network or 'every network'}"
-
 
 @dataclass(frozen=True)
 class GateResult:

@@ -219,6 +219,10 @@ def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
     assert "failed" not in words
     assert "≤ 1 level" in words
     assert "PSNR of bf16 in every network (limit 45.0 dB)" in words
+    of_flow = Gate("landmark_shift_share", 5, "openvino", "int8", "flow", "balanced")
+    words = _Page(render(replace(_report(), unchecked_gates=(of_flow, Gate("max_difference/boxes", 1e-4))))).words
+    assert "of its eyes' distance of openvino int8 (balanced) in the whole flow (limit 5 %)" in words
+    assert "Largest difference (boxes) of every engine in every network (limit 0.0001)" in words
     broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
     assert "failed" in _Page(render(broken)).words
     assert "0 of 1" in _Page(render(broken)).words

@@ -1,6 +1,6 @@
 """A report as one HTML page that needs nothing else: styles, pictures and charts are inside it.
 
-The page is in `templates/`; what is here prepares what they show.
+The HTML is in `templates/`; what is here prepares what they show (docs/decisions/125).
 """
 
 from __future__ import annotations

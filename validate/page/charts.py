@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,7 +54,7 @@ class BarChart:
 
     name: str
     unit: str
-    bars: Sequence[Bar]
+    bars: list[Bar]
     hardware: str = ""
 
     @property
@@ -80,26 +79,19 @@ def network_charts(network: NetworkResult, subjects: Subjects) -> tuple[BarChart
     """Memory and latency of a network, with what was planned and what others published of it."""
     known = exporters.figures_of(network.name)
     largest = min(max(network.fidelity_sizes, key=min))
-    published = [one for one in (known.figures if known else ()) if one.size <= largest]
     hardware = known.hardware if known else ""
-
-    def among(chart: BarChart, values: Sequence[float]) -> BarChart:
-        """`chart` with the published figures below its bars."""
-        pairs = zip(published, values, strict=True)
-        more = [Bar(one.what, f"published, {pixels((one.size,) * 2)}", Kind.PUBLISHED, value) for one, value in pairs]
-        return BarChart(chart.name, chart.unit, [*chart.bars, *more], hardware)
-
-    memory = BarChart(f"Peak memory, {network.name}", "MiB", _memory_bars(network))
-    latency = _latency(network.name, subjects, network.latency_size)
-    return (
-        among(memory, [one.vram_mib for one in published]),
-        among(latency, [one.latency_ms for one in published]),
-    )
+    memory = BarChart(f"Peak memory, {network.name}", "MiB", _memory_bars(network), hardware)
+    latency = _latency(network.name, subjects, network.latency_size, hardware)
+    for one in (told for told in (known.figures if known else ()) if told.size <= largest):
+        note = f"published, {one.size}×{one.size}"
+        memory.bars.append(Bar(one.what, note, Kind.PUBLISHED, one.vram_mib))
+        latency.bars.append(Bar(one.what, note, Kind.PUBLISHED, one.latency_ms))
+    return memory, latency
 
 
-def _latency(name: str, subjects: Subjects, size: Size) -> BarChart:
+def _latency(name: str, subjects: Subjects, size: Size, hardware: str = "") -> BarChart:
     bars = _bars(subjects, f"here, {pixels(size)}", "latency_p50", "latency_p95")
-    return BarChart(f"Latency p50 (whisker: up to p95), {name}", "ms", bars)
+    return BarChart(f"Latency p50 (whisker: up to p95), {name}", "ms", bars, hardware)
 
 
 def _bars(subjects: Subjects, note: str, metric: str, whisker: str = "") -> list[Bar]:

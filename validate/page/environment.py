@@ -1,7 +1,8 @@
-"""The templates of the page, with the words and the few Python functions that they use."""
+"""The templates of the page, with the functions of `words` as their filters."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from functools import cache, partial
@@ -23,17 +24,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (
-        words.title,
-        words.unit,
-        words.subject,
-        words.number,
-        words.shown,
-        words.count,
-        words.pixels,
-        words.data_uri,
-    )
-    made.filters.update({function.__name__: function for function in filters})
+    made.filters.update(inspect.getmembers(words, inspect.isfunction))
     made.filters["json"] = partial(json.dumps, indent=2, ensure_ascii=False)
     made.tests.update(nan=math.isnan, infinite=math.isinf)
     made.globals["scale_bar"] = scale_bar

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import math
 
+from cameo.bundle import MODES
 from metrics import known
-from metrics.measurement import Measurement
+from metrics.measurement import Gate, Measurement
 from metrics.sizes import Size
 from validate.fidelity import OUTPUT_DIFFERENCE
 from validate.flow import FACE, NAME
@@ -31,6 +32,14 @@ def unit(metric: str) -> str:
 def subject(name: str) -> str:
     """A subject where nothing around it says what it is of ("flow/openvino-bf16" is "whole flow/openvino-bf16")."""
     return f"whole {name}" if name.startswith(f"{NAME}/") else name
+
+
+def scope(gate: Gate) -> str:
+    """What a gate is about ("openvino bf16 in every network")."""
+    engine = " ".join(filter(None, (gate.engine, gate.precision))) or "every engine"
+    mode = f" ({gate.mode})" if gate.mode != MODES[0] else ""
+    where = "the whole flow" if gate.network == NAME else gate.network or "every network"
+    return f"{engine}{mode} in {where}"
 
 
 def number(value: float | str, unit: str) -> str:
