@@ -98,7 +98,7 @@ def _show(demo: Demo) -> None:
         report = validate_bundle(demo.bundle, demo.weights, PHOTO, console.print)
         if report.failures:
             raise GateError("; ".join(map(str, report.failures)))
-        console.print("every gate passed")
+        console.print(f"every gate passed, {report.judged} judged")
     console.print(f"\n  report    {demo.bundle / 'report.html'}")
     console.print(f"  pictures  {', '.join(str(demo.bundle / name) for name in demo.pictures)}")
     console.print(f"  try       .venv/bin/cameo run {demo.bundle} YOUR_PHOTO.jpg -o {demo.result}\n")

@@ -1,6 +1,6 @@
-"""What is measured, and how: one file per fidelity metric, found by its name; besides, measurements, timing and memory.
+"""What is measured, and how: found by file name, and every metric says everything about itself in its own file.
 
-A metric says how far an engine's picture is from the original's. Its module offers
+A fidelity metric says how far an engine's picture is from the original's. It is a file of its own, which offers
 
     METRIC: str                 its name in gates and reports: the file's own name
     TITLE: str                  its heading in the report
@@ -11,26 +11,32 @@ A metric says how far an engine's picture is from the original's. Its module off
 
 `original` and `candidate` are uint8 arrays of one shape, `(H, W, C)`.
 The first line of its docstring says in the report what it is.
+
+What else a file measures (time, memory, points of faces), it lists as `METRICS: tuple[Metric, ...]`.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cameo.discovery import module_in, names_in
+from cameo.discovery import module_path, names_in
 from cameo.errors import CameoError
+from metrics.measurement import Metric
 
 Picture = NDArray[np.uint8]
 PICTURE, FACE = "picture", "face"
 
 
-class Metric(Protocol):
-    """What a module of a metric offers."""
+class FidelityMetric(Protocol):
+    """What the module of a fidelity metric offers."""
 
     METRIC: str
     TITLE: str
@@ -43,28 +49,40 @@ class Metric(Protocol):
 
 
 @cache
-def _metrics() -> dict[str, Metric]:
-    here = sys.modules[__name__]
-    modules: list[Any] = [module_in(here, name) for name in names_in(here)]
-    return {module.METRIC: module for module in modules if hasattr(module, "METRIC")}
+def _modules() -> tuple[ModuleType, ...]:
+    return tuple(importlib.import_module(module_path(__name__, name)) for name in names_in(sys.modules[__name__]))
+
+
+@cache
+def _fidelity_metrics() -> dict[str, FidelityMetric]:
+    return {module.METRIC: cast(FidelityMetric, module) for module in _modules() if hasattr(module, "METRIC")}
 
 
 def metric_names(of: str = PICTURE) -> tuple[str, ...]:
     """The fidelity metrics of any two pictures, or, of a `FACE`, those that need one as well; sorted."""
-    return tuple(sorted(name for name, module in _metrics().items() if module.NEEDS in (PICTURE, of)))
+    return tuple(sorted(name for name, module in _fidelity_metrics().items() if module.NEEDS in (PICTURE, of)))
 
 
-def metric(name: str) -> Metric:
+def metric(name: str) -> FidelityMetric:
     """The fidelity metric called `name`.
 
     Raises:
         CameoError: there is none.
     """
-    if name not in _metrics():
+    if name not in _fidelity_metrics():
         raise CameoError(f"there is no fidelity metric '{name}': choose one of {', '.join(metric_names(FACE))}")
-    return _metrics()[name]
+    return _fidelity_metrics()[name]
 
 
-def meaning(name: str) -> str:
-    """The sentence that says what the metric `name` is."""
-    return (metric(name).__doc__ or "").strip().splitlines()[0]
+@cache
+def known() -> Mapping[str, Metric]:
+    """All that can be measured, by name: fidelity metrics first."""
+    others = (one for module in _modules() for one in getattr(module, "METRICS", ()))
+    return {one.name: one for one in (*map(described, metric_names(FACE)), *others)}
+
+
+def described(name: str) -> Metric:
+    """What the module of the fidelity metric `name` says of it."""
+    module = metric(name)
+    meaning = (module.__doc__ or "").strip().splitlines()[0]
+    return Metric(module.METRIC, module.TITLE, module.UNIT, module.HIGHER_IS_BETTER, meaning)

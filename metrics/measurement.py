@@ -23,6 +23,25 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """What can be measured: its name in gates and reports, its heading there, its unit and which way is better.
+
+    `meaning` is the sentence that says in the report what it is.
+    """
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    meaning: str
+
+    def of(self, subject: str, value: float, about: str = "") -> Measurement:
+        """This metric of `subject`, and of `about` in it where that is named."""
+        name = f"{self.name}/{about}" if about else self.name
+        return Measurement(subject, name, value, self.unit, self.higher_is_better)
+
+
+@dataclass(frozen=True)
 class Gate:
     """A limit on a metric, for the subjects whose engine, precision and network match ("" matches any), in one mode."""
 
@@ -37,11 +56,6 @@ class Gate:
         """Whether this gate is about that engine."""
         asked_and_got = ((self.network, network), (self.engine, engine), (self.precision, precision))
         return mode == self.mode and all(asked in ("", got) for asked, got in asked_and_got)
-
-    def __str__(self) -> str:
-        engine = " ".join(filter(None, (self.engine, self.precision))) or "every engine"
-        mode = f" ({self.mode})" if self.mode != MODES[0] else ""
-        return f"{self.metric} of {engine}{mode} in {self.network or 'every network'}"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,22 @@ from statistics import median
 
 import numpy as np
 
-from metrics.measurement import Measurement
+from metrics.measurement import Measurement, Metric
 
 WARM_UP_RUNS = 2
-METRICS = ("latency_p50", "latency_p95", "latency_p99", "throughput_ratio")
+_PERCENTILES = {
+    50: Metric("latency_p50", "Latency p50", "ms", False, "The time of one run that half of the runs keep within."),
+    95: Metric("latency_p95", "Latency p95", "ms", False, "The time that 95 of 100 runs keep within."),
+    99: Metric("latency_p99", "Latency p99", "ms", False, "The time that 99 of 100 runs keep within."),
+}
+_THROUGHPUT = Metric(
+    "throughput_ratio",
+    "Throughput against the original",
+    "×",
+    True,
+    "The median over rounds of the original's time over the engine's.",
+)
+METRICS = (*_PERCENTILES.values(), _THROUGHPUT)
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,7 @@ def milliseconds(run: Callable[[], object]) -> float:
 def measurements(subject: str, latencies_ms: Sequence[float], original_ms: Sequence[float]) -> list[Measurement]:
     """Percentiles of `latencies_ms`, and the throughput against the original's latencies in the same rounds."""
     percentiles = [
-        Measurement(subject, f"latency_p{percent}", float(np.percentile(latencies_ms, percent)), "ms", False)
-        for percent in (50, 95, 99)
+        metric.of(subject, float(np.percentile(latencies_ms, percent))) for percent, metric in _PERCENTILES.items()
     ]
     ratio = median(original / ours for original, ours in zip(original_ms, latencies_ms, strict=True))
-    return [*percentiles, Measurement(subject, "throughput_ratio", ratio, "×", True)]
+    return [*percentiles, _THROUGHPUT.of(subject, ratio)]

@@ -206,7 +206,7 @@ def validate(
     console.print(f"wrote {bundle / 'report.html'} and report.json")
     if report.failures:
         raise GateError("; ".join(map(str, report.failures)))
-    console.print("every gate passed")
+    console.print(f"every gate passed, {report.judged} judged")
 
 
 def _split(names: str) -> tuple[str, ...]:

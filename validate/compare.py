@@ -15,12 +15,9 @@ from cameo.artifact import sha256_of
 from cameo.bundle import Bundle
 from cameo.errors import CameoError, CheckpointError, EngineUnavailable, GateError, PhotoError
 from cameo.images import read_photo
-from metrics import metric_names, timing
+from metrics import known
 from metrics.measurement import Gate, GateResult, hold
 from validate import provenance
-from validate.contenders import MEMORY_METRICS
-from validate.fidelity import OUTPUT_DIFFERENCE
-from validate.flow import METRICS as FLOW_METRICS
 from validate.flow import NAME as FLOW
 from validate.flow import FlowComparison
 from validate.network import NetworkComparison, ValidationOptions
@@ -122,10 +119,9 @@ def _check_request(bundle: Bundle, weights: Mapping[str, Path], photos: Sequence
     missing = [name for name in bundle.networks if name not in weights]
     if missing:
         raise CheckpointError(f"no original to compare {', '.join(missing)} with: expected its weights among --weights")
-    known = (*metric_names(), *timing.METRICS, *MEMORY_METRICS, *FLOW_METRICS, OUTPUT_DIFFERENCE.rstrip("/"))
     for gate in gates:
-        if gate.metric.partition("/")[0] not in known:
-            raise CameoError(f"a gate names the metric '{gate.metric}', which is none of {', '.join(known)}")
+        if gate.metric.partition("/")[0] not in known():
+            raise CameoError(f"a gate names the metric '{gate.metric}', which is none of {', '.join(known())}")
 
 
 def _hold(gate: Gate, networks: Sequence[NetworkResult], flow: FlowResult | None) -> list[GateResult]:

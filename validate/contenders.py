@@ -9,10 +9,7 @@ from pathlib import Path
 
 from cameo.backends import backend
 from cameo.errors import EngineUnavailable
-from metrics.measurement import Measurement
 from validate.remote import RemoteSession, Spec
-
-MEMORY_METRICS = ("peak_rss", "peak_rss_ratio", "vram", "planned_memory")
 
 
 @dataclass
@@ -66,16 +63,3 @@ class Starting:
             except EngineUnavailable as error:
                 contender.why_not_run = str(error)
         return first
-
-
-def memory_measurements(
-    subject: str, memory: Mapping[str, float | None], original: float | None = None
-) -> list[Measurement]:
-    """Peak RSS, its ratio to the original's, and GPU memory, as far as they are known."""
-    peak, vram = memory["peak_rss_mib"], memory["vram_mib"]
-    found = [Measurement(subject, "peak_rss", peak, "MiB", False)] if peak is not None else []
-    if peak is not None and original is not None:
-        found.append(Measurement(subject, "peak_rss_ratio", peak / original, "×", False))
-    if vram is not None:
-        found.append(Measurement(subject, "vram", vram, "MiB", False))
-    return found

@@ -8,18 +8,16 @@ to compare with; where it sees it there and not in the engine's, the face is los
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
-from cameo.faces.face import Image, Matrix, Points
-from validate.fidelity import Deviation, deviations_of_pictures
+from cameo.faces.face import Image, Points
+from metrics.landmarks import eye_distance, nearest, shift
+from metrics.measurement import Measurement
+from validate import fidelity
 
 CROP_SIZE = 256
 ZOOM = 2 / 3  # shows the whole head, as GPEN's own crops do
-SAME_FACE = 0.5  # of the distance of the eyes, between the middles of two sets of points
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +29,7 @@ class ComparedFace:
 
     original: Image
     candidate: Image
-    deviations: list[Deviation]
+    measurements: list[Measurement]
     eye_distance_px: float
     shift_px: float
 
@@ -49,33 +47,13 @@ class Result:
     found: Points
 
 
-def compare_faces(faces: Points, original: Result, candidate: Result) -> list[ComparedFace]:
-    """Every face of `faces`, points `(F, 5, 2)` in both results, in their order."""
-    return [_compare(points, original, candidate) for points in faces]
+def compare_faces(subject: str, faces: Points, original: Result, candidate: Result) -> list[ComparedFace]:
+    """Every face of `faces`, points `(F, 5, 2)` in both results, in their order; measured as `subject`'s."""
+    return [_compare(subject, points, original, candidate) for points in faces]
 
 
-def _compare(points: Points, original: Result, candidate: Result) -> ComparedFace:
+def _compare(subject: str, points: Points, original: Result, candidate: Result) -> ComparedFace:
     to_crop = similarity_in_crop_frame(points, square_template(CROP_SIZE, ZOOM))
-    crops = [crop(result.image, to_crop, CROP_SIZE) for result in (original, candidate)]
-    before, after = (nearest(points, result.found) for result in (original, candidate))
-    return ComparedFace(*crops, deviations_of_pictures(*crops), eye_distance(points), _shift(before, after))
-
-
-def _shift(before: Matrix | None, after: Matrix | None) -> float:
-    if before is None:
-        return math.nan
-    return math.inf if after is None else float(np.linalg.norm(after - before, axis=1).max())
-
-
-def nearest(face: Points, found: Points) -> Matrix | None:
-    """The points `(5, 2)` among `found` that are the same face's, or None."""
-    if not len(found):
-        return None
-    distances = np.linalg.norm(found.mean(axis=1) - face.mean(axis=0), axis=1)
-    index = int(distances.argmin())
-    return np.asarray(found[index]) if distances[index] <= SAME_FACE * eye_distance(face) else None
-
-
-def eye_distance(face: Points) -> float:
-    """The distance of the first two of the five points."""
-    return float(np.linalg.norm(face[1] - face[0]))
+    theirs, ours = (crop(result.image, to_crop, CROP_SIZE) for result in (original, candidate))
+    moved = shift(nearest(points, original.found), nearest(points, candidate.found))
+    return ComparedFace(theirs, ours, fidelity.of_pictures(subject, theirs, ours), eye_distance(points), moved)

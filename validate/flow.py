@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 from cameo.bundle import Bundle
 from cameo.errors import EngineError
 from cameo.session import Tensor
-from metrics import timing
+from metrics import landmarks, memory, timing
+from metrics.landmarks import nearest
 from metrics.measurement import Measurement, find
 from metrics.timing import Rounds
 from validate import fidelity
-from validate.contenders import Contender, Starting, memory_measurements
-from validate.faces import ComparedFace, Result, compare_faces, nearest
-from validate.fidelity import Deviation
+from validate.contenders import Contender, Starting
+from validate.faces import ComparedFace, Result, compare_faces
 from validate.network import ValidationOptions
 from validate.pictures import Comparison, FacePair, compare_pictures, face_pair
 from validate.remote import RemoteSession, Spec
@@ -29,7 +30,6 @@ from validate.results import FaceResult, FlowEngineResult, FlowResult, Subject
 NAME = "flow"
 """What gates call it, where they name a network."""
 
-METRICS = ("landmark_shift", "landmark_shift_share", "faces_lost")
 FACE = "/face"
 """Ends the metrics of the worst face, as against those of the worst photo."""
 
@@ -43,7 +43,7 @@ _FACES_SHOWN = 6
 class FlowContender(Contender):
     """The flow on one engine, and what was found of it."""
 
-    deviations: list[Deviation] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     faces: list[tuple[str, ComparedFace]] = field(default_factory=list)
     lost: int | None = None
     picture: Comparison | None = None
@@ -87,10 +87,10 @@ class FlowComparison:
                     times = timing.interleaved(runs, self._rounds(), warm_up_runs=0)
             for contender, found in zip(running, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
-            memory = original.memory()
+            taken = original.memory()
         self._keep_pictures(running)
         name = original.spec.subject
-        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
+        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory.measurements(name, taken))
         first = next(iter(photos.values()))
         return FlowResult(
             finder,
@@ -124,12 +124,14 @@ class FlowComparison:
                     f"{contender.subject} made a picture of {ours.image.shape} of {photo}, expected "
                     f"{theirs.image.shape} as the original's: build the bundle again"
                 )
-            contender.deviations += fidelity.deviations_of_pictures(theirs.image, ours.image)
-            faces = compare_faces(np.asarray(expected["points"], np.float64), theirs, ours)
+            contender.measurements += fidelity.of_pictures(contender.subject, theirs.image, ours.image)
+            faces = compare_faces(contender.subject, np.asarray(expected["points"], np.float64), theirs, ours)
             contender.faces += [(photo, face) for face in faces]
             if sight["finder"]:
                 lost = sum(math.isinf(face.shift_px) for face in faces)
-                lost += sum(nearest(points, output["points"]) is None for points in expected["points"])
+                lost += sum(
+                    nearest(points, np.asarray(output["points"], np.float64)) is None for points in expected["points"]
+                )
                 contender.lost = (contender.lost or 0) + lost
             if contender.picture is None:
                 pair = theirs.image, ours.image
@@ -140,11 +142,9 @@ class FlowComparison:
         """Of every engine the first photo, and the faces that differ most."""
         for contender in running:
             self.pictures += [contender.picture] if contender.picture else []
-            worst = sorted(contender.faces, key=lambda face: _psnr(face[1].deviations))[:_FACES_SHOWN]
+            worst = sorted(contender.faces, key=lambda face: _psnr(face[1]))[:_FACES_SHOWN]
             self.faces += [
-                face_pair(
-                    contender.subject, photo, face.original, face.candidate, _psnr(face.deviations), face.shift_share
-                )
+                face_pair(contender.subject, photo, face.original, face.candidate, _psnr(face), face.shift_share)
                 for photo, face in worst
             ]
 
@@ -153,13 +153,13 @@ def _result(contender: FlowContender, original_ms: tuple[float, ...], original_r
     subject = contender.subject
     measured: list[Measurement] = []
     if contender.session is not None:
-        measured += fidelity.measurements(subject, contender.deviations)
+        measured += fidelity.worst(contender.measurements)
         measured += _of_faces(subject, [face for _, face in contender.faces], contender.lost)
         measured += timing.measurements(subject, contender.latencies_ms, original_ms)
-        measured += memory_measurements(subject, contender.memory, original_rss)
+        measured += memory.measurements(subject, contender.memory, original_rss)
     faces = tuple(
         FaceResult(
-            photo, face.eye_distance_px, {d.metric: d.value for d in face.deviations}, face.shift_px, face.shift_share
+            photo, face.eye_distance_px, {m.metric: m.value for m in face.measurements}, face.shift_px, face.shift_share
         )
         for photo, face in contender.faces
     )
@@ -172,20 +172,19 @@ def _of_faces(subject: str, faces: Sequence[ComparedFace], lost: int | None) -> 
 
     Lost are faces that the finder sees in the original's result alone, and those that only the original worked on.
     """
-    worst = fidelity.measurements(subject, (d for face in faces for d in face.deviations))
+    worst = fidelity.worst(m for face in faces for m in face.measurements)
     found = [replace(m, metric=m.metric + FACE) for m in worst]
     seen = [face for face in faces if math.isfinite(face.shift_px)]
     if seen:
-        found.append(Measurement(subject, "landmark_shift", max(face.shift_px for face in seen), "px", False))
-        share = max(face.shift_share for face in seen)
-        found.append(Measurement(subject, "landmark_shift_share", share, "%", False))
+        found.append(landmarks.SHIFT.of(subject, max(face.shift_px for face in seen)))
+        found.append(landmarks.SHIFT_SHARE.of(subject, max(face.shift_share for face in seen)))
     if lost is not None:
-        found.append(Measurement(subject, "faces_lost", float(lost), "faces", False))
+        found.append(landmarks.LOST.of(subject, float(lost)))
     return found
 
 
-def _psnr(deviations: Iterable[Deviation]) -> float:
-    return next(d.value for d in deviations if d.metric == "psnr")
+def _psnr(face: ComparedFace) -> float:
+    return next(m.value for m in face.measurements if m.metric == "psnr")
 
 
 def _look(finder: RemoteSession, feeds: Path, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -200,5 +199,5 @@ def _as_result(made: Mapping[str, Tensor], sight: Mapping[str, Tensor]) -> Resul
 def _save(scratch: Path, name: str, image: NDArray[np.uint8]) -> Path:
     """The feeds of one picture as a file."""
     path = scratch / f"{name}.npz"
-    np.savez(path, **{name: image[None]})
+    np.savez(path, **dict[str, Any]({name: image[None]}))
     return path

@@ -17,14 +17,13 @@ from cameo.artifact import sha256_of
 from cameo.bundle import EngineEntry, NetworkEntry
 from cameo.errors import CameoError
 from cameo.session import Tensor
-from metrics import timing
+from metrics import memory, timing
 from metrics.examples import Feeds
 from metrics.measurement import Measurement, find
 from metrics.sizes import Size, Sizes
 from metrics.timing import Rounds
 from validate import fidelity
-from validate.contenders import Contender, Starting, memory_measurements
-from validate.fidelity import Deviation
+from validate.contenders import Contender, Starting
 from validate.inputs import runnable_sizes
 from validate.pictures import Comparison, compare_pictures
 from validate.remote import RemoteSession, Spec
@@ -61,7 +60,7 @@ class EngineContender(Contender):
     """One engine of the network, and what was found of it at every size."""
 
     entry: EngineEntry = field(kw_only=True)
-    by_size: dict[Size, list[Deviation]] = field(default_factory=dict)
+    by_size: dict[Size, list[Measurement]] = field(default_factory=dict)
 
 
 class NetworkComparison:
@@ -100,9 +99,9 @@ class NetworkComparison:
             times = timing.interleaved(runs, self._options.rounds)
             for contender, found in zip(taking_part, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
-            memory = original.memory()
+            taken = original.memory()
         name = original.spec.subject
-        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory_measurements(name, memory))
+        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory.measurements(name, taken))
         return NetworkResult(
             self._network.name,
             sha256_of(self._weights),
@@ -133,7 +132,7 @@ class NetworkComparison:
         for contender in contenders:
             outputs = contender.running.run(feeds)
             try:
-                found = fidelity.deviations(self._network.outputs, expected, outputs)
+                found = fidelity.measurements(contender.subject, self._network.outputs, expected, outputs)
             except CameoError as error:
                 raise type(error)(f"{contender.subject} at {size[1]}×{size[0]}: {error}") from error
             contender.by_size.setdefault(size, []).extend(found)
@@ -162,13 +161,13 @@ class NetworkComparison:
             for p in entry.profiles
             if p.weight_bytes is not None and p.activation_bytes is not None
         )
-        measured = [Measurement(subject, f"planned_memory/{p.profile}", p.total_mib, "MiB", False) for p in planned]
+        measured = [memory.PLANNED_MEMORY.of(subject, p.total_mib, p.profile) for p in planned]
         if contender.session is not None:
-            measured += fidelity.measurements(subject, (d for runs in contender.by_size.values() for d in runs))
+            measured += fidelity.worst(m for runs in contender.by_size.values() for m in runs)
             measured += timing.measurements(subject, contender.latencies_ms, original_ms)
-            measured += memory_measurements(subject, contender.memory, find(original, "peak_rss"))
+            measured += memory.measurements(subject, contender.memory, find(original, "peak_rss"))
         by_size = tuple(
-            SizeFidelity(*size, {d.metric: d.value for d in fidelity.worst(runs)})
+            SizeFidelity(*size, {m.metric: m.value for m in fidelity.worst(runs)})
             for size, runs in contender.by_size.items()
         )
         told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from cameo.bundle import MODES
+from cameo.bundle import MODES, engine_label
 from metrics.measurement import Gate, GateResult, Measurement
 from metrics.sizes import Size
 from validate.pictures import Comparison, FacePair
@@ -71,6 +71,11 @@ class EngineResult:
     planned: tuple[PlannedMemory, ...] = ()
     mode: str = MODES[0]
 
+    @property
+    def label(self) -> str:
+        """What people call it ("openvino bf16")."""
+        return engine_label(self.engine, self.precision, self.mode)
+
 
 @dataclass(frozen=True)
 class NetworkResult:
@@ -89,6 +94,11 @@ class NetworkResult:
     original: Subject
     engines: tuple[EngineResult, ...]
     conversions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def ran(self) -> tuple[EngineResult, ...]:
+        """The engines that could run here."""
+        return tuple(engine for engine in self.engines if not engine.subject.why_not_run)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,11 @@ class FlowEngineResult:
     faces: tuple[FaceResult, ...] = ()
     mode: str = MODES[0]
 
+    @property
+    def label(self) -> str:
+        """What people call it ("openvino bf16")."""
+        return engine_label(self.engine, self.precision, self.mode)
+
 
 @dataclass(frozen=True)
 class FlowResult:
@@ -130,6 +145,11 @@ class FlowResult:
     options: Mapping[str, Any]
     original: Subject
     engines: tuple[FlowEngineResult, ...]
+
+    @property
+    def ran(self) -> tuple[FlowEngineResult, ...]:
+        """The engines that could run here."""
+        return tuple(engine for engine in self.engines if not engine.subject.why_not_run)
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,17 @@ class Report:
     def failures(self) -> tuple[GateResult, ...]:
         """The gates that do not hold."""
         return tuple(gate for gate in self.gates if not gate.passed)
+
+    @property
+    def engines(self) -> tuple[EngineResult, ...]:
+        """The engines of all networks."""
+        return tuple(engine for network in self.networks for engine in network.engines)
+
+    @property
+    def judged(self) -> str:
+        """How many engines the verdict speaks of: those that a gate was held against ("4 of 12 engines")."""
+        held = {gate.measurement.subject for gate in self.gates}
+        return f"{sum(engine.subject.name in held for engine in self.engines)} of {len(self.engines)} engines"
 
     def to_json(self) -> str:
         """The text of `report.json`."""

@@ -107,4 +107,4 @@ def main(spec_file: str, open_session: Callable[[Mapping[str, Any]], Session] = 
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))

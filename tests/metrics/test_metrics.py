@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cameo.errors import CameoError
-from metrics import meaning, metric, metric_names
+from metrics import known, metric, metric_names
 
 
 def _photo(seed: int = 7, size: tuple[int, int] = (48, 40)) -> NDArray[np.uint8]:
@@ -26,7 +26,7 @@ def test_contract(name: str) -> None:
     better = max if module.HIGHER_IS_BETTER else min
     assert module.METRIC == name
     assert module.TITLE
-    assert meaning(name).endswith(".")
+    assert known()[name].meaning.endswith(".")
     assert better(same, close) == same != close
     assert better(close, far) == close or name == "changed_share"  # a share does not say how much
     assert far != same

@@ -1,6 +1,9 @@
 """The page's part about conversions: what stayed in FP32, what it costs, and how faithful the rest is."""
 
-from validate.page.conversion import conversion
+from collections.abc import Mapping
+from typing import Any
+
+from validate.page.environment import environment
 
 ROW = {
     "node": "norm<1>",
@@ -17,6 +20,12 @@ RECORD = {
     "nodes": 456,
     "kept_fp32": [ROW],
 }
+
+
+def conversion(made: str, record: Mapping[str, Any]) -> str:
+    """What the page says of a record, in one line."""
+    page = environment().get_template("conversion.html.jinja").module.conversion(made, record)
+    return " ".join(page.split())
 
 
 def test_nodes_and_gate_are_told() -> None:

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
+import metrics
 from cameo.errors import OutputError
 from metrics.measurement import Gate, Measurement, hold
 from validate.page import render
+from validate.page.environment import environment
 from validate.pictures import FlowPicture, compare_pictures, face_pair, full_scale, heatmap, shrink
 from validate.report import write
 from validate.results import (
@@ -140,7 +145,7 @@ class _Page(HTMLParser):
 
     @property
     def words(self) -> str:
-        return " ".join(self.text)
+        return " ".join(" ".join(self.text).split())
 
 
 def test_json_comes_back_the_same_even_with_infinite_values() -> None:
@@ -195,7 +200,9 @@ def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
     page = _Page(html)
     sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 6
-    assert all(value and value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for value in sources)
+    assert all(
+        value and value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")) for value in sources
+    )
     assert not re.search(r"https?://|@import|url\(", html)
 
 
@@ -211,10 +218,89 @@ def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
     assert "passed" in words
     assert "failed" not in words
     assert "≤ 1 level" in words
-    assert "psnr of bf16 in every network (limit 45)" in words
+    assert "PSNR of bf16 in every network (limit 45.0 dB)" in words
+    of_flow = Gate("landmark_shift_share", 5, "openvino", "int8", "flow", "balanced")
+    words = _Page(render(replace(_report(), unchecked_gates=(of_flow, Gate("max_difference/boxes", 1e-4))))).words
+    assert "of its eyes' distance of openvino int8 (balanced) in the whole flow (limit 5 %)" in words
+    assert "Largest difference (boxes) of every engine in every network (limit 0.0001)" in words
     broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
     assert "failed" in _Page(render(broken)).words
     assert "0 of 1" in _Page(render(broken)).words
+
+
+def test_the_verdict_says_how_many_engines_it_speaks_of() -> None:
+    assert "passed 1 of 2 engines judged" in _Page(render(_report())).words
+    assert "1 of 2 engines of 1 network ran here" in _Page(render(_report())).words
+    assert "passed 0 of 2 engines judged" in _Page(render(replace(_report(), gates=()))).words
+
+
+def test_two_limits_of_one_metric_are_one_row_held_against_the_tighter() -> None:
+    difference = _report().gates[0].measurement
+    limits = (
+        Gate("psnr", 29),
+        Gate("psnr", 45),
+        Gate("psnr", 30),
+        Gate("max_difference", 2),
+        Gate("max_difference", 1),
+    )
+    gates = tuple(one for gate in limits for one in hold(gate, [_low_psnr(), difference]))
+    page = _Page(render(replace(_report(), gates=gates, passed=False)))
+    assert "PSNR 30.0 dB ≥ 45.0 dB passed" in page.words
+    assert "Largest difference 1 level ≤ 1 level" in page.words
+    assert "≥ 29.0 dB" not in page.words
+    assert "≤ 2 levels" not in page.words
+    assert "Gates that hold 1 of 2" in page.words
+
+
+def test_every_part_is_in_the_contents_and_every_link_leads_to_one() -> None:
+    photo = np.zeros((8, 8, 3), np.uint8)
+    page = _Page(render(_with_flow(), FlowPicture.of(photo, photo, "Photo and cartoon.")))
+    anchors = [attrs.get("id") for tag, attrs in page.tags if tag == "section"]
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [f"#{anchor}" for anchor in anchors]
+    assert len(set(anchors)) == len(anchors) == 8
+
+
+def test_gates_name_their_figures_where_the_head_of_the_table_is_not_shown() -> None:
+    page = _Page(render(_report()))
+    cells = [attrs.get("data-head") for tag, attrs in page.tags if tag == "td"]
+    assert cells[:4] == [None, None, "measured", "limit"]
+    assert "attr(data-head)" in page.words
+
+
+@pytest.fixture
+def toy_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A file more among the metrics."""
+    (tmp_path / "toy.py").write_text(
+        "from metrics.measurement import Metric\n"
+        "METRICS = (Metric('toy', 'How toyish', 'dB', True, 'A toy <metric>.'),)\n"
+    )
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "metrics.toy", None)  # for it to be gone afterwards
+    del sys.modules["metrics.toy"]
+    for cached in (metrics._modules, metrics.known):
+        cached.cache_clear()
+    yield
+    for cached in (metrics._modules, metrics.known):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("toy_metric")
+def test_a_metric_says_its_title_and_meaning_in_its_own_file() -> None:
+    report = _report()
+    engine = report.networks[0].engines[0]
+    told = replace(engine.subject, measurements=(Measurement(engine.subject.name, "toy", 7, "dB", True),))
+    network = replace(report.networks[0], engines=(replace(engine, subject=told),))
+    text = _Page(render(replace(report, networks=(network,)))).words
+    assert "Peak RSS How toyish original" in text
+    assert "7.0 dB" in text
+    assert "How toyish A toy <metric>." in text
+
+
+def test_templates_escape_and_refuse_names_that_nothing_stands_for() -> None:
+    template = environment().from_string("{{ text }}")
+    assert template.render(text="<b>") == "&lt;b&gt;"
+    with pytest.raises(UndefinedError, match="'text' is undefined"):
+        template.render()
 
 
 def test_the_page_shows_the_flow_its_faces_and_what_was_skipped() -> None:

@@ -1,13 +1,18 @@
-"""Bar charts as inline SVG. Widths are per cent and text is not scaled, so they are readable at every width."""
+"""What the bar charts of the page show; `charts.html.jinja` draws them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from html import escape
 
-from validate.page.markup import number
+import exporters
+from metrics.measurement import find
+from metrics.sizes import Size
+from validate.page.tables import Subjects
+from validate.page.words import pixels
+from validate.results import FlowResult, NetworkResult
+
+_FULL_WIDTH = 70.0  # per cent; the rest is for the value of the longest bar
 
 
 class Kind(StrEnum):
@@ -19,7 +24,7 @@ class Kind(StrEnum):
     PUBLISHED = "published"
 
 
-MEANING = {
+_MEANING = {
     Kind.ORIGINAL: "the original, measured here",
     Kind.ENGINE: "an engine, measured here",
     Kind.PLANNED: "planned by the engine's builder, not measured",
@@ -37,37 +42,80 @@ class Bar:
     value: float
     whisker: float = 0.0
 
-
-_ROW = 46
-_BAR_TOP = 20
-_BAR_HEIGHT = 15
-_FULL_WIDTH = 74.0  # per cent; the rest is for the value of the longest bar
-
-
-def bar_chart(name: str, bars: Sequence[Bar], unit: str, hardware: str = "") -> str:
-    """The chart with its legend; bars start at zero and share one scale. `hardware` is that of published figures."""
-    largest = max(max(bar.value, bar.whisker) for bar in bars)
-    rows = "".join(_row(bar, index * _ROW, _FULL_WIDTH / largest, unit) for index, bar in enumerate(bars))
-    about = {**MEANING, Kind.PUBLISHED: f"{MEANING[Kind.PUBLISHED]} ({hardware})"}
-    kinds = [kind for kind in Kind if any(bar.kind is kind for bar in bars)]
-    legend = "".join(f'<li><span class="key {kind}"></span>{escape(about[kind])}</li>' for kind in kinds)
-    height = len(bars) * _ROW
-    return (
-        f'<figure class="chart"><figcaption>{escape(name)}</figcaption>'
-        f'<svg role="img" aria-label="{escape(name)}" width="100%" height="{height}">{rows}</svg>'
-        f'<ul class="legend">{legend}</ul></figure>'
-    )
+    @property
+    def end(self) -> float:
+        """Where bar and whisker end."""
+        return max(self.value, self.whisker)
 
 
-def _row(bar: Bar, top: int, per_unit: float, unit: str) -> str:
-    width, end = bar.value * per_unit, max(bar.value, bar.whisker) * per_unit
-    middle = top + _BAR_TOP + _BAR_HEIGHT / 2
-    whisker = (
-        f'<line class="whisker" x1="{width:.2f}%" x2="{end:.2f}%" y1="{middle}" y2="{middle}"/>' if end > width else ""
-    )
-    return (
-        f'<text x="0" y="{top + 14}">{escape(bar.label)}<tspan class="note" dx="8">{escape(bar.note)}</tspan></text>'
-        f'<rect class="bar {bar.kind}" x="0" y="{top + _BAR_TOP}" width="{width:.2f}%" height="{_BAR_HEIGHT}" rx="2"/>'
-        f'{whisker}<text class="value" x="{end:.2f}%" dx="7" y="{top + _BAR_TOP + 12}">'
-        f"{escape(number(bar.value, unit))}</text>"
-    )
+@dataclass(frozen=True)
+class BarChart:
+    """Bars that start at zero and share one scale. `hardware` is that of published figures."""
+
+    name: str
+    unit: str
+    bars: list[Bar]
+    hardware: str = ""
+
+    @property
+    def per_unit(self) -> float:
+        """How many per cent of the chart's width stand for one unit."""
+        return _FULL_WIDTH / (max(bar.end for bar in self.bars) or 1.0)
+
+    @property
+    def legend(self) -> dict[Kind, str]:
+        """What the kinds of bars in this chart mean."""
+        about = {**_MEANING, Kind.PUBLISHED: f"{_MEANING[Kind.PUBLISHED]} ({self.hardware})"}
+        return {kind: about[kind] for kind in Kind if any(bar.kind is kind for bar in self.bars)}
+
+
+def flow_charts(flow: FlowResult, subjects: Subjects) -> tuple[BarChart, BarChart]:
+    """Memory and latency of the whole flow."""
+    memory = BarChart("Peak memory, whole flow", "MiB", _bars(subjects, "peak RSS of the whole flow", "peak_rss"))
+    return memory, _latency("whole flow", subjects, flow.latency_size)
+
+
+def network_charts(network: NetworkResult, subjects: Subjects) -> tuple[BarChart, BarChart]:
+    """Memory and latency of a network, with what was planned and what others published of it."""
+    known = exporters.figures_of(network.name)
+    largest = min(max(network.fidelity_sizes, key=min))
+    hardware = known.hardware if known else ""
+    memory = BarChart(f"Peak memory, {network.name}", "MiB", _memory_bars(network), hardware)
+    latency = _latency(network.name, subjects, network.latency_size, hardware)
+    for one in (told for told in (known.figures if known else ()) if told.size <= largest):
+        note = f"published, {one.size}×{one.size}"
+        memory.bars.append(Bar(one.what, note, Kind.PUBLISHED, one.vram_mib))
+        latency.bars.append(Bar(one.what, note, Kind.PUBLISHED, one.latency_ms))
+    return memory, latency
+
+
+def _latency(name: str, subjects: Subjects, size: Size, hardware: str = "") -> BarChart:
+    bars = _bars(subjects, f"here, {pixels(size)}", "latency_p50", "latency_p95")
+    return BarChart(f"Latency p50 (whisker: up to p95), {name}", "ms", bars, hardware)
+
+
+def _bars(subjects: Subjects, note: str, metric: str, whisker: str = "") -> list[Bar]:
+    """A bar for each of the subjects, the first of which is the original."""
+    kinds = [Kind.ORIGINAL, *[Kind.ENGINE] * (len(subjects) - 1)]
+    return [
+        Bar(label, note, kind, find(s.measurements, metric) or 0.0, find(s.measurements, whisker) or 0.0)
+        for kind, (label, s) in zip(kinds, subjects, strict=True)
+    ]
+
+
+def _memory_bars(network: NetworkResult) -> list[Bar]:
+    largest = max(network.fidelity_sizes, key=lambda size: size[0] * size[1])
+    note = f"peak RSS, {pixels(largest)}"
+    bars = _bars([("original", network.original)], note, "peak_rss")
+    for engine in network.engines:
+        if peak := find(engine.subject.measurements, "peak_rss"):
+            bars.append(Bar(engine.label, note, Kind.ENGINE, peak))
+        if vram := find(engine.subject.measurements, "vram"):
+            bars.append(Bar(engine.label, "GPU memory by NVML after the runs", Kind.ENGINE, vram))
+        one_each = {plan.profile: plan for plan in reversed(engine.planned) if plan.max_shape[0] == 1}
+        for plan in reversed(one_each.values()):
+            size = (plan.max_shape[1], plan.max_shape[2])
+            if size[0] * size[1] <= largest[0] * largest[1]:
+                about = f"planned for {plan.target}, up to {pixels(size)}"
+                bars.append(Bar(engine.label, about, Kind.PLANNED, plan.total_mib))
+    return bars

@@ -1,25 +1,23 @@
-"""Fidelity against what it costs: every engine of a network as a point, in an inline SVG."""
+"""Fidelity against what it costs: every engine of a network as a point; `charts.html.jinja` draws it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import ClassVar
 
 from metrics.measurement import find
-from validate.page.markup import number
-from validate.results import EngineResult, NetworkResult
+from validate.results import NetworkResult
 
-_WIDTH, _HEIGHT = 460, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 12, 40
-_HIGHEST_DB = 70.0
-"""A PSNR beyond it means a few values that differ by one level; drawn at the top."""
+_STEP_DB = 10
+_LEAST_SPAN_DB = (30, 60)
+"""What the scale holds at least, for charts of several networks to look alike."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One engine: what it costs and how near it is to the original (PSNR in dB)."""
+    """One engine: what it costs and how near it is to the original (PSNR in dB, infinite where they are equal)."""
 
     label: str
     mode: str
@@ -27,58 +25,64 @@ class Point:
     psnr: float
 
 
-def tradeoff(network: NetworkResult, name_of: Callable[[EngineResult], str]) -> str:
-    """PSNR against latency and against peak memory; nothing for networks that make no pictures, or of one engine."""
-    charts = [
-        _chart(title, unit, _points(network, metric, name_of), original)
-        for title, unit, metric in (("latency p50", "ms", "latency_p50"), ("peak RSS", "MiB", "peak_rss"))
-        if (original := find(network.original.measurements, metric)) is not None
-    ]
-    drawn = "".join(charts)
-    return f'<h3>Fidelity against cost</h3><div class="pair tradeoff">{drawn}</div>' if drawn else ""
+@dataclass(frozen=True)
+class Tradeoff:
+    """PSNR in dB against one cost, where the original's is known too; its scales hold all of its points.
+
+    `x` and `y` give places in a picture of `width` × `height`. Where an engine equals its original, the scale goes on
+    by one step to infinity.
+    """
+
+    width: ClassVar[int] = 460
+    height: ClassVar[int] = 260
+    left: ClassVar[int] = 44
+    right: ClassVar[int] = 444
+    top: ClassVar[int] = 12
+    bottom: ClassVar[int] = 220
+
+    network: str
+    title: str
+    unit: str
+    points: Sequence[Point]
+    original: float
+
+    @property
+    def widest(self) -> float:
+        """The cost at the right end of the scale."""
+        return 1.05 * max(self.original, *(point.cost for point in self.points))
+
+    @property
+    def ticks(self) -> dict[float, str]:
+        """The PSNR of each line of the grid, from the lowest, and its label."""
+        finite = [*_LEAST_SPAN_DB, *(point.psnr for point in self.points if math.isfinite(point.psnr))]
+        lowest, highest = math.floor(min(finite) / _STEP_DB), math.ceil(max(finite) / _STEP_DB)
+        lines: dict[float, str] = {_STEP_DB * step: str(_STEP_DB * step) for step in range(lowest, highest + 1)}
+        return lines | ({math.inf: "∞"} if any(math.isinf(point.psnr) for point in self.points) else {})
+
+    def x(self, cost: float) -> float:
+        """Where a cost is."""
+        return self.left + (self.right - self.left) * cost / self.widest
+
+    def y(self, psnr: float) -> float:
+        """Where a PSNR is."""
+        lowest, *_, highest = self.ticks
+        steps = len(self.ticks) - 1
+        step = steps if psnr == highest else (psnr - lowest) / _STEP_DB
+        return self.bottom - (self.bottom - self.top) * step / steps
 
 
-def _points(network: NetworkResult, metric: str, name_of: Callable[[EngineResult], str]) -> list[Point]:
+def tradeoffs(network: NetworkResult) -> Iterator[Tradeoff]:
+    """PSNR against latency and against peak memory; none for networks that make no pictures, or of one engine."""
+    for title, unit, metric in (("latency p50", "ms", "latency_p50"), ("peak RSS", "MiB", "peak_rss")):
+        original, points = find(network.original.measurements, metric), _points(network, metric)
+        if original is not None and len(points) > 1:
+            yield Tradeoff(network.name, title, unit, points, original)
+
+
+def _points(network: NetworkResult, metric: str) -> list[Point]:
     found = []
     for engine in network.engines:
         cost, psnr = (find(engine.subject.measurements, one) for one in (metric, "psnr"))
         if cost is not None and psnr is not None:
-            found.append(Point(name_of(engine), engine.mode, cost, psnr))
+            found.append(Point(engine.label, engine.mode, cost, psnr))
     return sorted(found, key=lambda point: -point.psnr)
-
-
-def _chart(title: str, unit: str, points: Sequence[Point], original: float) -> str:
-    if len(points) < 2:
-        return ""
-    widest = 1.05 * max(original, *(point.cost for point in points))
-    lowest = 10 * math.floor(min(*(point.psnr for point in points), 30) / 10)
-
-    def x(cost: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * cost / widest
-
-    def y(psnr: float) -> float:
-        share = (min(psnr, _HIGHEST_DB) - lowest) / (_HIGHEST_DB - lowest)
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
-
-    grid = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(db):.1f}" y2="{y(db):.1f}"/>'
-        f'<text class="tick" x="{_LEFT - 6}" y="{y(db) + 4:.1f}" text-anchor="end">{db}</text>'
-        for db in range(lowest, int(_HIGHEST_DB) + 1, 10)
-    )
-    marks, legend = "", ""
-    for place, point in enumerate(points, start=1):
-        marks += (
-            f'<circle class="point {escape(point.mode)}" cx="{x(point.cost):.1f}" cy="{y(point.psnr):.1f}" r="8"/>'
-            f'<text class="place" x="{x(point.cost):.1f}" y="{y(point.psnr) + 4:.1f}">{place}</text>'
-        )
-        legend += f"<li>{escape(point.label)}: {number(point.cost, unit)}, {number(point.psnr, 'dB')}</li>"
-    at = x(original)
-    return (
-        f'<figure class="chart"><figcaption>PSNR in dB against {escape(title)} in {escape(unit)}</figcaption>'
-        f'<svg role="img" aria-label="PSNR against {escape(title)}" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%">'
-        f'{grid}<line class="whisker" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="tick" x="{at - 5:.1f}" y="{_HEIGHT - _BOTTOM - 5}" text-anchor="end">the original</text>'
-        f'{marks}<text class="tick" x="{_LEFT}" y="{_HEIGHT - 18}">0</text>'
-        f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 18}" text-anchor="end">{number(widest, unit)}</text>'
-        f'</svg><ol class="small">{legend}</ol></figure>'
-    )
