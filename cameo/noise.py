@@ -27,6 +27,7 @@ class SeededNoise(Session):
     def __init__(self, session: Session, noises: Sequence[TensorSpec]) -> None:
         self._session = session
         self._noises = noises
+        self.inputs, self.outputs, self.batches = session.inputs, session.outputs, session.batches
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output of the network; besides its inputs, `feeds` may hold `seed`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cameo.tensors import TensorSpec
 
 Tensor = NDArray[np.generic]
 
@@ -19,6 +21,13 @@ class Session(ABC):
     Any thread may run a session, and several at once: an engine's takes them in turns, as many as it has cores for.
     Closing waits for those that run; whoever comes later gets an `EngineError`.
     """
+
+    inputs: Sequence[TensorSpec] = ()
+    """What it is fed."""
+    outputs: Sequence[TensorSpec] = ()
+    """What it gives."""
+    batches: Sequence[int] = ()
+    """The batch sizes that it was built for, ascending; () where any will do (`cameo/batches.py` chooses)."""
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

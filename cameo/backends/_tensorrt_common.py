@@ -51,6 +51,11 @@ class _Profile(NamedTuple):
         )
 
     @property
+    def batch(self) -> int:
+        """The largest batch of all inputs."""
+        return min(shape[0] for shape in self.largest.values())
+
+    @property
     def volume(self) -> int:
         return sum(prod(shape) for shape in self.largest.values())
 
@@ -71,10 +76,11 @@ class TensorRtSession(TakingTurns):
         self._context: Any = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         edges = [_spec(trt, self._engine, index) for index in range(self._engine.num_io_tensors)]
         inputs = [s for s in edges if self._engine.get_tensor_mode(s.name) == trt.TensorIOMode.INPUT]
-        self._outputs = [spec for spec in edges if spec not in inputs]
+        self.outputs = [spec for spec in edges if spec not in inputs]
         # An engine built for one picture has a batch axis of 1; larger batches are cut up.
-        self._inputs = [replace(spec, shape=("?", *spec.shape[1:])) for spec in inputs]
-        self._profiles = _profiles(self._engine, self._inputs)
+        self.inputs = [replace(spec, shape=("?", *spec.shape[1:])) for spec in inputs]
+        self._profiles = _profiles(self._engine, self.inputs)
+        self.batches = sorted({profile.batch for profile in self._profiles})
         self._profile = 0
         self._buffers = {spec.name: DeviceBuffer(cuda) for spec in edges}
         self._stream = cuda.new_stream()
@@ -90,7 +96,7 @@ class TensorRtSession(TakingTurns):
     def _parts(self, arrays: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The batch as it is where a profile takes it, or where none would take a part of it; else cut up."""
         alone = {name: array[:1] for name, array in arrays.items()}
-        batches = [min(s[0] for s in p.largest.values()) for p in self._profiles if p.contains(alone)]
+        batches = [profile.batch for profile in self._profiles if profile.contains(alone)]
         if not batches or any(profile.contains(arrays) for profile in self._profiles):
             return [arrays]
         most, batch = max(batches), len(next(iter(arrays.values())))
@@ -102,7 +108,7 @@ class TensorRtSession(TakingTurns):
         for name, array in arrays.items():
             self._context.set_input_shape(name, array.shape)
             self._cuda.upload(array, self._bind(name, array), self._stream)
-        results = {spec.name: self._empty(spec) for spec in self._outputs}
+        results = {spec.name: self._empty(spec) for spec in self.outputs}
         addresses = {name: self._bind(name, array) for name, array in results.items()}
         size = self._context.update_device_memory_size_for_shapes()
         with ACTIVATIONS.held(size) as activations:

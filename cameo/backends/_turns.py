@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cameo.backends._feeds import checked
 from cameo.errors import EngineError
 from cameo.session import Session, Tensor
-from cameo.tensors import TensorSpec
 
 
 class TakingTurns(Session):
     """A session of `engine` that runs for at most `turns` callers at once; the others wait.
 
-    A subclass sets `_inputs`, and computes in `_run` and frees in `_free` what it likes: neither meets the other.
+    A subclass sets `inputs` and `outputs`, and computes in `_run` and frees in `_free` what it likes: neither meets the other.
     """
-
-    _inputs: Sequence[TensorSpec]
 
     def __init__(self, engine: str, turns: int = 1) -> None:
         self._engine_name = engine
@@ -54,7 +51,7 @@ class TakingTurns(Session):
     def _checked(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._closed:
             raise EngineError(f"{self._engine_name} was asked to run after its session was closed: open it again")
-        return checked(self._engine_name, self._inputs, feeds)
+        return checked(self._engine_name, self.inputs, feeds)
 
     @abstractmethod
     def _run(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:

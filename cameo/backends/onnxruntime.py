@@ -76,8 +76,9 @@ class OnnxRuntimeSession(TakingTurns):
         if self._session.get_providers()[0] != provider:
             raise EngineUnavailable(f"onnxruntime dropped {provider} while loading {path}: check the CUDA installation")
         self._device = device
-        self._inputs = [_spec(node) for node in self._session.get_inputs()]
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        self.inputs = [_spec(node) for node in self._session.get_inputs()]
+        self.outputs = [_spec(node) for node in self._session.get_outputs()]
+        self._names = [spec.name for spec in self.outputs]
         self._handing_back = ort.RunOptions()
         self._handing_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", _ARENAS[device])
         self._last_shapes: list[tuple[int, ...]] = []
@@ -87,17 +88,17 @@ class OnnxRuntimeSession(TakingTurns):
         options = None if shapes == self._last_shapes else self._handing_back
         self._last_shapes = shapes
         try:
-            results = self._session.run(self._outputs, arrays, options)
+            results = self._session.run(self._names, arrays, options)
         except Exception as error:  # as above
             raise EngineError(
                 f"onnxruntime failed on inputs of shape {shapes}: {_first_line(error)}; "
                 "use a size that the network takes, or a smaller one if memory ran out"
             ) from error
-        return dict(zip(self._outputs, results, strict=True))
+        return dict(zip(self._names, results, strict=True))
 
     def bound(self, feeds: Mapping[str, Tensor]) -> BoundRun:
         """The network with `feeds` put on the device once and its outputs left there: for measuring."""
-        return BoundRun(self._session, self._checked(feeds), self._outputs, self._device)
+        return BoundRun(self._session, self._checked(feeds), self._names, self._device)
 
     def _free(self) -> None:
         self._session = None

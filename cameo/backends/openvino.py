@@ -69,8 +69,8 @@ class OpenVinoSession(TakingTurns):
             self._model: Any = self._core.read_model(path / "model.xml")
         except RuntimeError as error:
             raise EngineError(f"openvino cannot load {path}: {_reason(error)}; build the bundle again") from error
-        self._inputs = [_spec(port) for port in self._model.inputs]
-        self._outputs = [port.get_any_name() for port in self._model.outputs]
+        self.inputs = [_spec(port) for port in self._model.inputs]
+        self.outputs = [_spec(port) for port in self._model.outputs]
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._request: Any = None
 
@@ -83,7 +83,7 @@ class OpenVinoSession(TakingTurns):
                 f"openvino failed on inputs of shape {[array.shape for array in arrays.values()]}: {_reason(error)}; "
                 "use a size that the network takes, or a smaller one if memory ran out"
             ) from error
-        return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._outputs)}
+        return {spec.name: self._request.get_output_tensor(i).data.copy() for i, spec in enumerate(self.outputs)}
 
     def _compile_for(self, shapes: dict[str, tuple[int, ...]]) -> None:
         if shapes == self._shapes and self._request is not None:

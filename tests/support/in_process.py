@@ -1,7 +1,7 @@
 """Stages in the process of the tests: what they do is tested without the seconds that a child takes to import for each.
 
-That stages run in children, and what happens when those die, is `tests/pipeline/test_store.py`; the README's commands run
-them in children as well.
+That stages run in children, and what happens when those die, is `tests/pipeline/test_store.py`; the README's commands
+run them in children as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from pipeline.stage import Stage
 
 
 def run_in_process(
-    stage: Stage, source: Path, out: Path, log: Path, show: Callable[[str, int, int], None] = lambda what, done, of: None
+    stage: Stage,
+    source: Path,
+    out: Path,
+    log: Path,
+    show: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> ChildResult:
     """What `pipeline.child.run_in_child` returns; the stage goes through JSON as it does there, and so do its facts."""
     from pydantic import TypeAdapter
