@@ -8,6 +8,7 @@ import pytest
 
 from cameo.artifact import sha256_of, size_of
 from cameo.bundle import Bundle, EngineEntry, Manifest, NetworkEntry, StoredFile
+from cameo.colour import without_colour
 from cameo.images import read_photo
 from cameo.tensors import TensorSpec
 from exporters.dctnet.export import exporter
@@ -67,6 +68,14 @@ def test_a_faithful_engine_makes_the_same_photo_and_a_broken_one_does_not(compar
     assert find(faithful.measurements, "psnr") > 60
     assert find(broken.measurements, "psnr") < 45
     assert find(broken.measurements, "max_difference") > 1
+
+
+def test_a_photo_without_colour_is_compared_as_any_other(
+    bundle: Bundle, weights: dict[str, Path], tmp_path: Path
+) -> None:
+    result = FlowComparison(bundle, weights, OPTIONS).run({"grey": without_colour(read_photo(PHOTO))}, tmp_path)
+    faithful = result.engines[0].subject
+    assert find(faithful.measurements, "max_difference") <= 1
 
 
 def test_the_face_is_cut_out_measured_and_pictured(compared) -> None:
