@@ -14,8 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cameo.faces.face import Face, Image
-from cameo.flows.gpen import GpenFlow, open_flow
+import numpy as np
+
+from cameo.faces.face import Face, Finder, Image
+from cameo.faces.restoring import FaceRestorer
+from cameo.faces.retinaface import RetinaFaceFinder
+from cameo.flows.gpen import GENERATOR, GpenFlow, Request
 from cameo.session import Session, Tensor
 
 
@@ -24,7 +28,7 @@ class KnownFaces:
 
     title = "RetinaFace, its answer replaced by the known faces"
 
-    def __init__(self, finder: Callable[[Image], list[Face]]) -> None:
+    def __init__(self, finder: Finder) -> None:
         self._finder = finder
         self.faces: list[Face] = []
 
@@ -34,18 +38,20 @@ class KnownFaces:
 
 
 class GroupSession(Session):
-    """The flow behind the seam of a network."""
+    """The flow of GPEN over `sessions`, which finds the faces that it is told, behind the seam of a network."""
 
-    def __init__(self, flow: GpenFlow, close: Callable[[], None]) -> None:
-        self._flow, self._close = flow, close
-        self._known = KnownFaces(flow.find_faces)
-        flow.find_faces = self._known
+    def __init__(self, sessions: Mapping[str, Session], close: Callable[[], None]) -> None:
+        self._close = close
+        self._known = KnownFaces(RetinaFaceFinder(sessions["retinaface-r50"]))
+        generator = next(name for name in sessions if name.startswith(GENERATOR))
+        size = int(generator.removeprefix(GENERATOR))
+        self._flow = GpenFlow(FaceRestorer(sessions[generator], size, sessions["parsenet"]), self._known)
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `result`, uint8 `(1, H, W, 3)` RGB."""
         known = zip(feeds["boxes"], feeds["points"], strict=True)
         self._known.faces = [Face(box, 1.0, None, points) for box, points in known]
-        restored = self._flow.run(feeds["image"][0])
+        restored = self._flow.run({"photo": np.asarray(feeds["image"][0], np.uint8)}, Request())
         if len(restored.faces) != len(self._known.faces):
             raise RuntimeError(f"{len(restored.faces)} of {len(self._known.faces)} faces were restored")
         return {"result": restored.image[None]}
@@ -56,18 +62,37 @@ class GroupSession(Session):
 
 def open_session(spec: Mapping[str, Any]) -> Session:
     """The flow of the bundle, or on the checkpoints in `originals`, where there are some."""
-    if not spec["originals"]:
-        from cameo.loading import load
-
-        loaded = load(spec["bundle"], engine=spec["engine"], precision=spec["precision"])
-        flow: Any = loaded.flow
-        return GroupSession(flow, loaded.close)
-    from exporters import open_original
-
     with ExitStack() as opening:
-        weights = spec["originals"].items()
-        sessions = {name: opening.enter_context(open_original(name, Path(path))) for name, path in weights}
-        return GroupSession(open_flow(sessions, {}, {"face_batch": 1}), opening.pop_all().close)
+        if spec["originals"]:
+            from exporters import open_original
+
+            weights = spec["originals"].items()
+            sessions = {
+                name: OneByOne(opening.enter_context(open_original(name, Path(path)))) for name, path in weights
+            }
+        else:
+            from cameo.bundle import Bundle
+            from cameo.loading import LoadOptions, open_sessions
+
+            options = LoadOptions(spec["engine"], spec["precision"])
+            _, sessions = open_sessions(Bundle(spec["bundle"]), options, opening)
+        return GroupSession(sessions, opening.pop_all().close)
+
+
+class OneByOne(Session):
+    """An original, which takes one face at a time, as its authors run it."""
+
+    batches = (1,)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the original gives."""
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        self._session.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     CameoError                 caught by the command lines: one sentence, exit code 1
     ├── PhotoError             a photo that cannot be read
     │   └── PhotoTooLarge      ... because it is beyond a limit, or does not fit into memory
+    ├── RequestError           an argument, option or flag that is unknown or out of range
     ├── CheckpointError        weights that are missing, damaged, dangerous or of another network
     ├── BundleError            a bundle that is missing, incomplete, changed or too new
     ├── EngineError            an engine that cannot be built or run
@@ -25,6 +26,10 @@ class PhotoError(CameoError):
 
 class PhotoTooLarge(PhotoError):
     """A photo is beyond a limit of pixels, sides or aspect, or does not fit into memory."""
+
+
+class RequestError(CameoError):
+    """An argument, option or flag is unknown, out of range, or not for this model."""
 
 
 class CheckpointError(CameoError):

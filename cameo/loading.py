@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,10 +14,11 @@ from PIL import Image
 
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
-from cameo.errors import EngineError, EngineUnavailable
-from cameo.flows import Flow
-from cameo.images import Photo
+from cameo.errors import EngineError, EngineUnavailable, RequestError
+from cameo.flows import Flow, FlowModule, FlowOptions, Outcome, Progress, flow_module
+from cameo.images import Photo, ReadOptions, read_picture
 from cameo.noise import with_noise
+from cameo.options import Declared, declarations
 from cameo.session import Session
 
 PREFERENCE = (
@@ -46,6 +46,7 @@ class LoadOptions:
     mode: str = ""
     device: str = ""
     threads: int = 0
+    allow_truncated: bool = False
 
 
 class Loaded:
@@ -55,40 +56,75 @@ class Loaded:
     callers in turns, so that neither time nor memory of their runs grows with the number of threads.
     """
 
-    def __init__(self, bundle: Bundle, options: LoadOptions, flow_options: Mapping[str, Any]) -> None:
+    def __init__(self, bundle: Bundle, options: LoadOptions, chosen: Mapping[str, Any]) -> None:
         self.bundle = bundle
+        self._module = flow_module(bundle.manifest.flow)
+        self.takes = self._module.TAKES
+        flow_options, self._usual = told_apart(self._module, chosen)
+        self._reading = ReadOptions(flow_options.max_pixels, options.allow_truncated)
         self._closing = threading.Lock()
         self._closed = False
-        self.engines: dict[str, EngineEntry] = {}
         with ExitStack() as opening:
-            sessions = {
-                name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()
-            }
+            self.engines, sessions = open_sessions(bundle, options, opening)
             assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
-            flow_module = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
-            self.flow: Flow = flow_module.open_flow(sessions, assets, flow_options)
+            self.flow: Flow = self._module.open_flow(sessions, assets, flow_options)
             self._sessions = opening.pop_all()
 
-    def _open(self, network: NetworkEntry, options: LoadOptions) -> Session:
-        if not _offers(network, options) and any(_offers(other, options) for other in self.bundle.networks.values()):
-            # A small companion may be built for fewer engines and precisions than the network that was meant.
-            options = LoadOptions(threads=options.threads)
-        entry = choose_engine(network, options)
-        self.engines[network.name] = entry
-        settings = SessionOptions(entry.precision, options.device, options.threads)
-        session = backend(entry.engine).open_session(self.bundle.verified(entry.file), settings)
-        return with_noise(session, network.inputs)
-
-    def __call__(self, photo: Photo) -> Image.Image:
-        """The flow's result for one photo, RGB, of the photo's size (or enlarged, if the flow was asked to).
+    def __call__(self, *photos: Photo, **request: Any) -> Image.Image:
+        """The result as a picture, RGB: of one photo, or of as many as the model takes, in their order (`takes`).
 
         Raises:
-            PhotoError: the photo cannot be read, or is larger than the limit.
+            PhotoError: a photo cannot be read, or is larger than the limit.
+            RequestError: an option is unknown or out of range.
+            EngineError: the model was closed, or a network failed.
+        """
+        return Image.fromarray(self.run(photos, self.request(**request)).image)
+
+    def run(
+        self,
+        photos: Photo | Sequence[Photo] | Mapping[str, Photo],
+        request: Declared | None = None,
+        progress: Progress | None = None,
+    ) -> Outcome:
+        """What the model makes of one photo, of several in the order of `takes`, or of several by those names.
+
+        `request` is what `self.request` makes; `progress(done, all)` is told how far it is.
+
+        Raises:
+            PhotoError: a photo cannot be read, or is larger than the limit.
+            RequestError: there are more or fewer photos than the model takes.
             EngineError: the model was closed, or a network failed.
         """
         if self._closed:
             raise EngineError(f"{self.bundle.manifest.model} was given a photo after it was closed: load it again")
-        return Image.fromarray(self.flow.run(photo).image)
+        pictures = {name: read_picture(photo, self._reading) for name, photo in self._named(photos).items()}
+        pixels = {name: picture.pixels for name, picture in pictures.items()}
+        outcome = self.flow.run(pixels, request or self._usual, progress)
+        said = (*(picture.note for picture in pictures.values()), outcome.note)
+        return replace(outcome, note=" ".join(filter(None, said)))
+
+    def request(self, **given: Any) -> Declared:
+        """What to do with the photos of a call: the choices that were made at loading, but for those given.
+
+        Raises:
+            RequestError: an option is unknown or out of range.
+        """
+        return self._usual.changed(given)
+
+    def _named(self, photos: Photo | Sequence[Photo] | Mapping[str, Photo]) -> dict[str, Photo]:
+        """The photos by the names that the flow takes."""
+        if isinstance(photos, Mapping):
+            named = dict(photos)
+        else:
+            several: Sequence[Any] = photos if isinstance(photos, list | tuple) else [photos]
+            named = dict(zip(self.takes, several, strict=False)) if len(several) == len(self.takes) else {}
+        if set(named) != set(self.takes):
+            got = ", ".join(photos) if isinstance(photos, Mapping) else str(len(several))
+            raise RequestError(
+                f"{self.bundle.manifest.model} takes {' and '.join(self.takes)}, got {got or 'nothing'}: "
+                f"give {len(self.takes)} photo{'s' if len(self.takes) > 1 else ''}"
+            )
+        return named
 
     def describe(self) -> str:
         """Which engine runs each network, and what the flow stands in for; one line each."""
@@ -118,19 +154,61 @@ def load(
     precision: str = "",
     device: str = "",
     threads: int = 0,
+    allow_truncated: bool = False,
     **flow: Any,
 ) -> Loaded:
     """Open the bundle at `folder` on the best engine that this machine can run, or on the one asked for.
 
     `mode` "quality" is what is chosen without it; "balanced" gives up some fidelity for speed and memory, "fast" more,
-    if the bundle was built with them. `flow` are options of the model's flow (`size=None` keeps DCT-Net's full size).
+    if the bundle was built with them. `allow_truncated` reads photos that end early as far as they go. `flow` are
+    options of the model's flow (`size=None` keeps DCT-Net's full size), and what a call does unless it says otherwise.
     One loaded model serves all threads.
 
     Raises:
         BundleError: no bundle there, or one that was changed.
+        RequestError: an option that the flow does not have, or out of range.
         EngineUnavailable: no engine of the bundle can run here, or not the one asked for.
     """
-    return Loaded(Bundle(folder), LoadOptions(engine, precision, mode, device, threads), flow)
+    return Loaded(Bundle(folder), LoadOptions(engine, precision, mode, device, threads, allow_truncated), flow)
+
+
+def open_sessions(
+    bundle: Bundle, options: LoadOptions, opening: ExitStack
+) -> tuple[dict[str, EngineEntry], dict[str, Session]]:
+    """The engine chosen for every network of a bundle, and its session, which `opening` closes.
+
+    Raises:
+        BundleError: a file of the bundle was changed.
+        EngineUnavailable: no engine of a network can run here, or not the one asked for.
+    """
+    engines: dict[str, EngineEntry] = {}
+    sessions: dict[str, Session] = {}
+    for name, network in bundle.networks.items():
+        wanted = options
+        if not _offers(network, options) and any(_offers(other, options) for other in bundle.networks.values()):
+            # A small companion may be built for fewer engines and precisions than the network that was meant.
+            wanted = LoadOptions(threads=options.threads)
+        engines[name] = entry = choose_engine(network, wanted)
+        settings = SessionOptions(entry.precision, wanted.device, wanted.threads)
+        session = backend(entry.engine).open_session(bundle.verified(entry.file), settings)
+        sessions[name] = with_noise(opening.enter_context(session), network.inputs)
+    return engines, sessions
+
+
+def told_apart(module: FlowModule, chosen: Mapping[str, Any]) -> tuple[FlowOptions, Declared]:
+    """The options for loading, and those for every call, among what was chosen at loading.
+
+    Raises:
+        RequestError: one is unknown or out of range.
+    """
+    per_call = {declared.name for declared in declarations(module.Request)}
+    known = per_call | {declared.name for declared in declarations(module.Options)}
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        offers = ", ".join(sorted(known))
+        raise RequestError(f"{module.Options.OF} has no option {', '.join(unknown)}, expected one of {offers}.")
+    given = [{name: chosen[name] for name in chosen if (name in per_call) == call} for call in (False, True)]
+    return module.Options(**given[0]), module.Request(**given[1])
 
 
 def _offers(network: NetworkEntry, options: LoadOptions) -> bool:

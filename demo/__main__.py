@@ -17,7 +17,7 @@ import cameo
 from cameo.errors import CameoError, GateError
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
 from cameo.faces.face import Face
-from cameo.flows.gpen import ZOOM
+from cameo.faces.restoring import ZOOM
 from cameo.images import Pixels, read_photo, write_image
 from demo.poor_photo import DEMO, impoverish
 from exporters import model
@@ -48,14 +48,14 @@ class Demo:
 
 def paint_cartoon(photo: Pixels, cartoonize: cameo.Loaded) -> dict[str, Pixels]:
     """The cartoon, and the photo beside it."""
-    cartoon = cartoonize.flow.run(photo).image
+    cartoon = cartoonize.run(photo).image
     return {"cartoon.png": cartoon, "photo-and-cartoon.png": np.hstack([photo, cartoon])}
 
 
 def restore_poor(photo: Pixels, restore: cameo.Loaded) -> dict[str, Pixels]:
     """The photo made poor, what GPEN restores of that, and the face in both and in the good photo side by side."""
     poor = impoverish(photo, DEMO, np.random.default_rng(0))
-    outcome = restore.flow.run(poor)
+    outcome = restore.run(poor)
     faces = np.hstack([_face_view(image, outcome.faces[0]) for image in (poor, outcome.image, photo)])
     return {"poor.png": poor, "restored.png": outcome.image, "poor-restored-true.png": faces}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
-from cameo.flows.gpen import ZOOM
+from cameo.faces.restoring import ZOOM
 from cameo.images import read_photo
 from demo.poor_photo import CLEAN, EXAMPLES, impoverish
 from metrics import psnr, ssim

@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Matrix, Points
-from cameo.flows.gpen import ZOOM
+from cameo.faces.restoring import ZOOM
 from demo import photos
 from demo.gpen_start import architecture, grown, identity_generator, widened
 from demo.held_out import scores

@@ -62,7 +62,7 @@ def _flow_picture(folder: Path, photo: Path, options: Mapping[str, Any]) -> Flow
     """The first photo and what the whole flow makes of it, on the engines that `cameo.load` picks here."""
     pixels = read_photo(photo)
     with cameo.load(folder, **options) as loaded:
-        made = loaded.flow.run(pixels)
+        made = loaded.run(pixels)
         engines = {entry.label for entry in loaded.engines.values()}
         notes = " ".join(filter(None, (*loaded.flow.notes, made.note)))
     caption = f"{photo.name} through the whole flow on {', '.join(sorted(engines))}. {notes}"

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cameo.bundle import Bundle
 from cameo.errors import EngineError
+from cameo.flows import flow_module
 from cameo.session import Tensor
-from metrics import landmarks, memory, timing
+from metrics import Picture, landmarks, memory, timing
 from metrics.landmarks import nearest
 from metrics.measurement import Measurement, find
 from metrics.timing import Rounds
@@ -78,8 +78,9 @@ class FlowComparison:
             original = starting.start(stack, spec, self._contenders, self._spec)
             running = [contender for contender in self._contenders if contender.session is not None]
             times: list[tuple[float, ...]] = []
-            for name, photo in photos.items():
-                feeds = _save(scratch, "image", photo)
+            takes = flow_module(self._bundle.manifest.flow).TAKES
+            for name, pixels in feeds_of(takes, photos).items():
+                feeds = _save(scratch, "photos", pixels)
                 finder = self._compare(original, running, name, feeds)
                 if not times:  # now that the first photo has warmed all of them up
                     sessions = [original, *(contender.running for contender in running)]
@@ -189,15 +190,24 @@ def _psnr(face: ComparedFace) -> float:
 
 def _look(finder: RemoteSession, feeds: Path, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the original's finder sees in a result."""
-    return finder.run(_save(feeds.parent, "find", made["result"][0].astype(np.uint8)))
+    return finder.run(_save(feeds.parent, "find", {"find": made["result"][0].astype(np.uint8)}))
 
 
 def _as_result(made: Mapping[str, Tensor], sight: Mapping[str, Tensor]) -> Result:
     return Result(made["result"][0].astype(np.uint8), np.asarray(sight["points"], np.float64))
 
 
-def _save(scratch: Path, name: str, image: NDArray[np.uint8]) -> Path:
-    """The feeds of one picture as a file."""
+def feeds_of(takes: Sequence[str], photos: Mapping[str, Picture]) -> dict[str, dict[str, Picture]]:
+    """What the flow is run on, by its first photo's name: each photo, with the next ones where it takes several."""
+    names = list(photos)
+    return {
+        name: {taken: photos[names[(index + offset) % len(names)]] for offset, taken in enumerate(takes)}
+        for index, name in enumerate(names)
+    }
+
+
+def _save(scratch: Path, name: str, pictures: Mapping[str, Picture]) -> Path:
+    """Pictures as the feeds of a network, in a file."""
     path = scratch / f"{name}.npz"
-    np.savez(path, **dict[str, Any]({name: image[None]}))
+    np.savez(path, **{taken: picture[None] for taken, picture in pictures.items()})
     return path

@@ -2,14 +2,14 @@
 
 The flow's code is one and the same; what differs is what its networks run on. Feeds and answers:
 
-    image   uint8 (1, H, W, 3) RGB        result uint8 (1, H', W', 3) RGB, points float64 (F, 5, 2) of its faces in it
+    photo   uint8 (1, H, W, 3) RGB        result uint8 (1, H', W', 3) RGB, points float64 (F, 5, 2) of its faces in it
+            (or by the names that the flow takes)
     find    uint8 (1, H, W, 3) RGB        points float64 (F, 5, 2) of the faces that the flow's own finder sees in it,
                                           finder: its name, or "" where the flow has none
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,23 +17,26 @@ from typing import Any
 
 import numpy as np
 
+from cameo.faces.face import Image
+from cameo.flows import Flow, Outcome, flow_module
+from cameo.loading import told_apart
 from cameo.session import Session, Tensor
 
 
 class FlowSession(Session):
-    """Runs `flow`, an object with `run(photo)` and perhaps `find_faces(photo)`; `close` frees its networks."""
+    """Runs photos of a flow's names through `run`; `close` frees its networks."""
 
-    def __init__(self, flow: Any, close: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow, run: Callable[[Mapping[str, Image]], Outcome], close: Callable[[], None]) -> None:
         self._flow = flow
+        self._made = run
         self._close = close
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the flow makes of `image`, or the faces in `find`, as above."""
-        if "find" in feeds:
-            finder = getattr(self._flow, "find_faces", None)
-            found = finder(feeds["find"][0]) if finder else ()
-            return {"points": _points(found), "finder": np.array(getattr(finder, "title", ""))}
-        made = self._flow.run(feeds["image"][0])
+        """What the flow makes of its photos, or the faces in `find`, as above."""
+        photos = {name: np.asarray(feed[0], np.uint8) for name, feed in feeds.items()}
+        if "find" in photos:
+            return {"points": _points(self._flow.find_faces(photos["find"])), "finder": np.array(self._flow.finder)}
+        made = self._made(photos)
         return {"result": made.image[None], "points": _points(made.faces)}
 
     def close(self) -> None:
@@ -56,7 +59,7 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
 
         settings = {name: spec[name] for name in ("engine", "precision", "mode", "device", "threads")}
         loaded = load(spec["bundle"], **settings, **spec["flow_options"])
-        return FlowSession(loaded.flow, loaded.close)
+        return FlowSession(loaded.flow, loaded.run, loaded.close)
     return _on_originals(Path(spec["bundle"]), spec["originals"], spec["flow_options"])
 
 
@@ -65,9 +68,10 @@ def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str
     from exporters import open_original
 
     bundle = Bundle(folder)
-    flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
+    module = flow_module(bundle.manifest.flow)
+    chosen, request = told_apart(module, options)
     assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
     with ExitStack() as opening:
         sessions = {name: opening.enter_context(open_original(name, Path(weights[name]))) for name in bundle.networks}
-        opened = flow.open_flow(sessions, assets, options)
-        return FlowSession(opened, opening.pop_all().close)
+        flow = module.open_flow(sessions, assets, chosen)
+        return FlowSession(flow, lambda photos: flow.run(photos, request), opening.pop_all().close)

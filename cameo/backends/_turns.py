@@ -18,7 +18,8 @@ from cameo.session import Session, Tensor
 class TakingTurns(Session):
     """A session of `engine` that runs for at most `turns` callers at once; the others wait.
 
-    A subclass sets `inputs` and `outputs`, and computes in `_run` and frees in `_free` what it likes: neither meets the other.
+    A subclass sets `inputs` and `outputs`, and computes in `_run` and frees in `_free` what it likes: neither meets
+    the other.
     """
 
     def __init__(self, engine: str, turns: int = 1) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Points = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
+
+
+class Finder(Protocol):
+    """Finds the faces of photos; `title` says in words by what."""
+
+    @property
+    def title(self) -> str: ...
+
+    def __call__(self, image: Image) -> list[Face]:
+        """The faces of a uint8 `(H, W, 3)` RGB photo."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,61 +1,102 @@
-"""From photo to photo: one file per model, each with a function `open_flow(sessions, assets, options) -> Flow`."""
+"""From photos to a photo: one file per flow, found by its name.
+
+    TAKES: tuple[str, ...]      the photos that it takes, by name: ("photo",), or ("template", "face")
+    Options, Request            what is chosen at loading (`FlowOptions`), and what for every call (`Declared`)
+    open_flow(sessions, assets, options) -> Flow
+
+Doors (`cameo.load`, the command line, the server, validation) read these declarations, and know no flow by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any, Protocol, TypeVar
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
 
-from cameo.errors import CameoError
+from cameo.discovery import module_in, names_in
+from cameo.errors import BundleError
 from cameo.faces.face import Face, Image
-from cameo.images import Photo
+from cameo.images import MAX_PIXELS
+from cameo.options import Declared, option
+from cameo.session import Session
 
 Progress = Callable[[int, int], None]
 """Told what is done and what there is to do, in steps of whatever the flow counts."""
 
 
-Options = TypeVar("Options")
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a flow made of its photos: `image` uint8 `(H, W, 3)` RGB, and the faces it worked on, in pixels of `image`.
 
-
-def options_of(kind: type[Options], flow: str, given: Mapping[str, object]) -> Options:
-    """The options of a flow, a dataclass that checks its values itself, from those that were given by name.
-
-    Raises:
-        CameoError: one is unknown or out of range.
-    """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise CameoError(f"{flow} has no option {', '.join(unknown)}, expected one of {', '.join(sorted(known))}.")
-    chosen: Any = given
-    return kind(**chosen)
-
-
-class Outcome(Protocol):
-    """What a flow made of a photo: `image` uint8 `(H, W, 3)` RGB, and the faces it worked on, in pixels of `image`.
-
-    `note` says in a sentence what was left undone, or "".
+    `note` says in sentences what was left undone, or "".
     """
 
-    @property
-    def image(self) -> Image: ...
-    @property
-    def faces(self) -> tuple[Face, ...]: ...
-    @property
-    def note(self) -> str: ...
+    image: Image
+    faces: tuple[Face, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FlowOptions(Declared):
+    """What every flow can be told at loading."""
+
+    max_pixels: int = option(MAX_PIXELS, "larger photos and results are refused", least=1)
 
 
 class Flow(Protocol):
-    """A model's way from photo to photo; `notes` say, a sentence each, what stands in for a missing part."""
+    """A model's way from photos to a photo, safe from any thread.
 
-    notes: list[str]
+    `notes` say, a sentence each, what stands in for a missing part; `finder` names what finds faces, "" for nothing.
+    """
 
-    def run(self, photo: Photo, progress: Progress | None = None) -> Outcome:
-        """The photo's result.
+    notes: Sequence[str]
+    finder: str
+
+    def run(self, photos: Mapping[str, Image], request: Any, progress: Progress | None = None) -> Outcome:
+        """The result of one call; `photos` uint8 `(H, W, 3)` RGB by the names that the flow takes.
 
         Raises:
-            PhotoError: the photo cannot be read, or it or its result is too large.
+            PhotoError: nothing can be made of the photos, or the result would be too large.
+            RequestError: the request is not for this model.
         """
         ...
 
-    def describe(self) -> str: ...
+    def find_faces(self, photo: Image) -> list[Face]:
+        """The faces that the flow's own finder sees; none where it has none."""
+        ...
+
+    def describe(self) -> str:
+        """One line about what it does with a photo."""
+        ...
+
+
+class FlowModule(Protocol):
+    """What the module of a flow offers."""
+
+    TAKES: tuple[str, ...]
+    Options: type[FlowOptions]
+    Request: type[Declared]
+
+    def open_flow(self, sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Any) -> Flow: ...
+
+
+def flow_names() -> list[str]:
+    """The flows that this version has, sorted."""
+    return names_in(sys.modules[__name__])
+
+
+def flow_module(name: str) -> FlowModule:
+    """The module of the flow called `name`.
+
+    Raises:
+        BundleError: this version has none.
+    """
+    module = module_in(sys.modules[__name__], name)
+    if module is None:
+        raise BundleError(
+            f"the bundle wants the flow '{name}', which this version does not have (it has {', '.join(flow_names())}): "
+            "build it again with this version, or install the one that built it"
+        )
+    return cast(FlowModule, module)

@@ -20,29 +20,30 @@ The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly diff
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cameo.batches import run_rows
 from cameo.colour import as_colourless_as
-from cameo.errors import BundleError, CameoError
+from cameo.errors import BundleError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import FaceFinder
-from cameo.faces.face import Face, Image, Matrix
-from cameo.flows import Progress, options_of
-from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_picture
+from cameo.faces.face import Face, Finder, Image, Matrix
+from cameo.flows import FlowOptions, Outcome, Progress
+from cameo.images import read_photo
+from cameo.options import Declared, option
 from cameo.session import Session
 from cameo.tiles import pad_to_multiple
 
 Canvas = NDArray[Any]
-FindFaces = Callable[[Image], list[Face]]
-
+TAKES: Final = ("photo",)
 BACKGROUND, HEAD, DETECTOR, LANDMARKS = "dctnet-background", "dctnet-head", "dctnet-detector", "dctnet-landmarks"
 MAX_LONG_SIDE: Final = 3000  # pixels; the memory of the background network grows with their square
 MULTIPLE: Final = 16  # both sides of what the background network gets
@@ -55,32 +56,19 @@ _FEATHER: Final = 0.156
 
 
 @dataclass(frozen=True)
-class DctNetOptions:
-    """`size`: short side in pixels at which the networks work, or None for the photo's own; larger photos are shrunk.
+class Options(FlowOptions):
+    """At what size the networks work; larger photos are shrunk, and the result enlarged again."""
 
-    `head_batch`: heads per run of the head network; `max_pixels`: larger photos are refused.
-    """
+    OF: ClassVar[str] = "dctnet"
 
-    size: int | None = 720
-    head_batch: int = 4
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        for name, least in (("size", MULTIPLE), ("head_batch", 1), ("max_pixels", 1)):
-            value = getattr(self, name)
-            if name == "size" and value is None:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise CameoError(f"Option {name} of dctnet is {value!r}, expected a whole number of at least {least}.")
+    size: int | None = option(720, "short side in pixels to work at, or full", least=MULTIPLE, none="full")
 
 
-@dataclass(frozen=True, eq=False)
-class Cartoon:
-    """What the flow made of a photo: `image` uint8 `(H, W, 3)` RGB, and the faces it found, in pixels of the photo."""
+@dataclass(frozen=True)
+class Request(Declared):
+    """DCT-Net draws every photo in the same way."""
 
-    image: Image
-    faces: tuple[Face, ...]
-    note: str = ""
+    OF: ClassVar[str] = "dctnet"
 
 
 class DctNetFlow:
@@ -94,40 +82,31 @@ class DctNetFlow:
         self,
         background: Session,
         head: Session,
-        find_faces: FindFaces,
+        finder: Finder,
         alpha: Image | None = None,
-        options: DctNetOptions | None = None,
+        options: Options | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self._background = background
         self._head = head
-        self.find_faces = find_faces
+        self._finder = finder
         self._mask = _ellipse() if alpha is None else _mask_from(alpha)
-        self.options = options or DctNetOptions()
+        self.options = options or Options()
         self.notes = list(notes)
+        self.finder = finder.title
 
-    def __call__(self, photo: Photo) -> Image:
-        """The cartoon, uint8 `(H, W, 3)` RGB, of the photo's size.
-
-        Raises:
-            PhotoError: the photo cannot be read, or is too large.
-        """
-        return self.run(photo).image
-
-    def run(self, photo: Photo, progress: Progress | None = None) -> Cartoon:
-        """The cartoon together with the faces that were found; `progress(done, all)` counts the photo and its heads.
-
-        Raises:
-            PhotoError: the photo cannot be read, or is too large.
-        """
-        picture = read_picture(photo, ReadOptions(self.options.max_pixels))
-        pixels = picture.pixels
+    def run(self, photos: Mapping[str, Image], request: Request, progress: Progress | None = None) -> Outcome:
+        """The cartoon of `photo`, of its size; `progress(done, all)` counts the photo and its heads."""
+        pixels = photos["photo"]
         height, width = pixels.shape[:2]
         small_width, small_height = working_size(width, height, self.options.size)
         canvas, faces = self.paint(_resize(pixels, (small_width, small_height)), progress)
         scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
-        image = as_colourless_as(pixels, _round_at_size(canvas, (width, height)))
-        return Cartoon(image, scaled, picture.note)
+        return Outcome(as_colourless_as(pixels, _round_at_size(canvas, (width, height))), scaled)
+
+    def find_faces(self, photo: Image) -> list[Face]:
+        """The faces of a photo, largest first."""
+        return sorted(self._finder(photo), key=lambda face: face.area, reverse=True)
 
     def paint(self, image: Image, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
         """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.
@@ -135,26 +114,23 @@ class DctNetFlow:
         It is float32, or uint8 where no face was found.
         """
         canvas: Canvas = self._paint_background(image)
-        faces = sorted(self.find_faces(image), key=lambda face: face.area, reverse=True)
+        faces = self.find_faces(image)
         if faces:
             canvas = canvas.astype(np.float32)
         matrices = [similarity_in_image_frame(face.five_points, HEAD_TEMPLATE) for face in faces]
         if progress is not None:
             progress(1, 1 + len(faces))
-        for start in range(0, len(matrices), self.options.head_batch):
-            batch = matrices[start : start + self.options.head_batch]
-            heads = np.stack([crop(image, matrix, HEAD_SIZE) for matrix in batch])
-            for head, matrix in zip(self._head.run({"image": heads})["result"], batch, strict=True):
-                self._blend(canvas, np.asarray(head, np.uint8), matrix)
+        crops = ({"image": crop(image, matrix, HEAD_SIZE)} for matrix in matrices)
+        for index, head in enumerate(run_rows(self._head, crops)):
+            self._blend(canvas, np.asarray(head["result"], np.uint8), matrices[index])
             if progress is not None:
-                progress(1 + start + len(batch), 1 + len(faces))
+                progress(2 + index, 1 + len(faces))
         return canvas, faces
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""
         size = "the photo's size" if self.options.size is None else f"a short side of at most {self.options.size} px"
-        finder = getattr(self.find_faces, "title", type(self.find_faces).__name__)
-        return f"DCT-Net cartoon at {size}, long side at most {MAX_LONG_SIDE} px, faces by {finder}"
+        return f"DCT-Net cartoon at {size}, long side at most {MAX_LONG_SIDE} px, faces by {self.finder}"
 
     def _paint_background(self, image: Image) -> Image:
         height, width = image.shape[:2]
@@ -228,31 +204,28 @@ def _ellipse() -> NDArray[np.float32]:
     return np.asarray(np.minimum(distance / (_FEATHER * HEAD_SIZE), 1), np.float32)
 
 
-def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Mapping[str, object]) -> DctNetFlow:
-    """The flow over the networks and assets of a bundle; `options` are the fields of `DctNetOptions`.
+def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Options) -> DctNetFlow:
+    """The flow over the networks and assets of a bundle.
 
     Without the detector and landmarks networks, OpenCV's cascades find the faces; without the asset `alpha`, the mask
     is an ellipse; `notes` says so.
 
     Raises:
         BundleError: a network is missing.
-        CameoError: an option is unknown or out of range.
         PhotoError: the alpha mask cannot be read.
     """
     missing = [name for name in (BACKGROUND, HEAD) if name not in sessions]
     if missing:
         raise BundleError(f"The bundle has no network {' and no '.join(missing)}, dctnet needs both: build it again.")
     notes: list[str] = []
-    find_faces = _finder(sessions, notes)
+    finder = _finder(sessions, notes)
     alpha = read_photo(assets["alpha"]) if "alpha" in assets else None
     if alpha is None:
         notes.append("The bundle has no alpha mask: an ellipse with a soft rim stands in.")
-    return DctNetFlow(
-        sessions[BACKGROUND], sessions[HEAD], find_faces, alpha, options_of(DctNetOptions, "dctnet", options), notes
-    )
+    return DctNetFlow(sessions[BACKGROUND], sessions[HEAD], finder, alpha, options, notes)
 
 
-def _finder(sessions: Mapping[str, Session], notes: list[str]) -> FindFaces:
+def _finder(sessions: Mapping[str, Session], notes: list[str]) -> Finder:
     if DETECTOR in sessions and LANDMARKS in sessions:
         return FaceFinder(sessions[DETECTOR], sessions[LANDMARKS])
     missing = " and ".join(name for name in (DETECTOR, LANDMARKS) if name not in sessions)

@@ -22,19 +22,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import cv2
 import numpy as np
 
 from cameo.colour import as_colourless_as, without_colour
-from cameo.errors import BundleError, CameoError, PhotoError
-from cameo.faces.face import Image
-from cameo.flows import Progress, options_of
-from cameo.flows.gpen import Restored, resize
-from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_picture
+from cameo.errors import BundleError, PhotoError, RequestError
+from cameo.faces.face import Face, Image
+from cameo.faces.restoring import resize
+from cameo.flows import FlowOptions, Outcome, Progress
+from cameo.images import Photo, read_photo
+from cameo.options import Declared, option
 from cameo.session import Session, Tensor
 
+TAKES: Final = ("photo",)
 COLORIZATION, INPAINTING, SEG2FACE, SR = "gpen-colorization-", "gpen-inpainting-", "gpen-seg2face-", "gpen-sr-"
 RESTORING: Final = (INPAINTING, SR)  # the others' task is to find colours
 VERBS: Final = {COLORIZATION: "colours", INPAINTING: "fills in", SEG2FACE: "draws", SR: "enlarges"}
@@ -44,60 +46,54 @@ _NOTE: Final = "The whole photo was taken as one aligned face."
 
 
 @dataclass(frozen=True)
-class GpenFaceOptions:
-    """`aligned` can only be True; `mask`, for inpainting: a picture of the photo's size, white where parts are missing.
+class Options(FlowOptions):
+    """Nothing but what every flow has."""
 
-    `seed` of the noise, for networks that want some; `max_pixels`: larger photos are refused.
-    """
+    OF: ClassVar[str] = "gpen-face"
 
-    aligned: bool = True
-    mask: str | Path | None = None
-    seed: int = 0
-    max_pixels: int = MAX_PIXELS
+
+@dataclass(frozen=True)
+class Request(Declared):
+    """What is missing of the photo, and where details come from that nothing tells."""
+
+    OF: ClassVar[str] = "gpen-face"
+
+    aligned: bool = option(True, "the photo is one aligned face: it takes nothing else")
+    mask: Photo | None = option(None, "inpainting: a picture of the photo's size, white where parts are missing")
+    seed: int = option(0, "enlarging: of the noise that details come from", least=0)
 
     def __post_init__(self) -> None:
-        if self.aligned is not True:
-            raise CameoError(f"Option aligned of gpen-face is {self.aligned!r}, expected True: it takes nothing else.")
-        for name, least in (("seed", 0), ("max_pixels", 1)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise CameoError(f"Option {name} of gpen-face is {value!r}, expected a whole number from {least} on.")
+        super().__post_init__()
+        if not self.aligned:
+            raise RequestError("Option aligned of gpen-face is False, expected True: it takes nothing else.")
 
 
 class GpenFaceFlow:
-    """Runs `session` of `network` (`image` -> `result`) on photos of one aligned face; `mask` uint8 `(H, W, 3)`."""
+    """Runs `session` of `network` (`image` -> `result`) on photos of one aligned face."""
 
-    def __init__(
-        self, network: str, session: Session, mask: Image | None = None, options: GpenFaceOptions | None = None
-    ) -> None:
+    finder = ""
+
+    def __init__(self, network: str, session: Session, options: Options | None = None) -> None:
+        self._network = network
         self._task = next(task for task in VERBS if network.startswith(task))
         sizes = [int(size) for size in network.removeprefix(self._task).split("-")]
         self._in_size, self._out_size = sizes[0], sizes[-1]
         self._session = session
-        self._mask = mask
-        self.options = options or GpenFaceOptions()
+        self.options = options or Options()
         self.notes: list[str] = []
 
-    def __call__(self, photo: Photo) -> Image:
-        """The result, uint8 `(H, W, 3)` RGB: of the photo's size when colouring, else of the network's.
+    def run(self, photos: Mapping[str, Image], request: Request, progress: Progress | None = None) -> Outcome:
+        """The result, of the photo's size when colouring, else of the network's; its `faces` are empty.
 
         Raises:
-            PhotoError: the photo cannot be read, is too large, or is not of the mask's size.
+            PhotoError: the mask cannot be read, or is not of the photo's size.
+            RequestError: a mask for a network that fills nothing in.
         """
-        return self.run(photo).image
-
-    def run(self, photo: Photo, progress: Progress | None = None) -> Restored:
-        """The result; its `faces` are empty, as none is looked for.
-
-        Raises:
-            PhotoError: the photo cannot be read, is too large, or is not of the mask's size.
-        """
-        picture = read_picture(photo, ReadOptions(self.options.max_pixels))
-        pixels = picture.pixels
-        face = resize(self._prepared(pixels), (self._in_size, self._in_size))
+        pixels = photos["photo"]
+        face = resize(self._prepared(pixels, request), (self._in_size, self._in_size))
         feeds: dict[str, Tensor] = {"image": face[None]}
         if self._task == SR:
-            feeds["seed"] = np.array(self.options.seed)
+            feeds["seed"] = np.array(request.seed)
         image = np.asarray(self._session.run(feeds)["result"][0], np.uint8)
         if self._task == COLORIZATION:
             image = _with_brightness_of(pixels, image)
@@ -105,22 +101,29 @@ class GpenFaceFlow:
             image = as_colourless_as(pixels, image)
         if progress is not None:
             progress(1, 1)
-        return Restored(image, (), picture.noted(_NOTE))
+        return Outcome(image, (), _NOTE)
+
+    def find_faces(self, photo: Image) -> list[Face]:
+        """None: the photo is the face."""
+        return []
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""
         enlarging = f" to {self._out_size} px" if self._task == SR else ""
         return f"GPEN {VERBS[self._task]} one aligned face of {self._in_size} px{enlarging}"
 
-    def _prepared(self, photo: Image) -> Image:
+    def _prepared(self, photo: Image, request: Request) -> Image:
+        if request.mask is not None and self._task != INPAINTING:
+            raise RequestError(f"Option mask is for {INPAINTING}SIZE, the bundle has {self._network}: leave it out.")
         if self._task == COLORIZATION:
             return without_colour(photo)
-        if self._mask is None:
+        if request.mask is None:
             return photo
-        if self._mask.shape != photo.shape:
-            sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (photo, self._mask)]
+        mask = read_photo(request.mask, self.options.max_pixels)
+        if mask.shape != photo.shape:
+            sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (photo, mask)]
             raise PhotoError(f"The photo is {sizes[0]} and the mask {sizes[1]}, expected one size: resize the mask.")
-        return np.where(self._mask >= MISSING, np.uint8(WHITE), photo)
+        return np.where(mask >= MISSING, np.uint8(WHITE), photo)
 
 
 def _with_brightness_of(photo: Image, coloured: Image) -> Image:
@@ -132,21 +135,13 @@ def _with_brightness_of(photo: Image, coloured: Image) -> Image:
     return np.asarray(cv2.cvtColor(yuv, cv2.COLOR_YUV2RGB), np.uint8)
 
 
-def open_flow(
-    sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Mapping[str, object]
-) -> GpenFaceFlow:
-    """The flow over the one network of a bundle; `options` are the fields of `GpenFaceOptions`, `assets` none.
+def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Options) -> GpenFaceFlow:
+    """The flow over the one network of a bundle; `assets` are none.
 
     Raises:
         BundleError: there is no network of these tasks.
-        CameoError: an option is unknown or out of range, or a mask was given to a network that fills nothing in.
-        PhotoError: the mask cannot be read.
     """
     network = next((name for name in sessions if name.startswith(tuple(VERBS))), None)
     if network is None:
         raise BundleError(f"The bundle has no network {'SIZE, '.join(VERBS)}SIZE, expected one: build it again.")
-    chosen = options_of(GpenFaceOptions, "gpen-face", options)
-    if chosen.mask is not None and not network.startswith(INPAINTING):
-        raise CameoError(f"Option mask is for {INPAINTING}SIZE, the bundle has {network}: leave it out.")
-    mask = read_photo(chosen.mask, chosen.max_pixels) if chosen.mask is not None else None
-    return GpenFaceFlow(network, sessions[network], mask, chosen)
+    return GpenFaceFlow(network, sessions[network], options)

@@ -29,7 +29,7 @@ LEAST_READABLE = 0.5
 
 @dataclass(frozen=True)
 class Calibration:
-    """Photos with the hashes of their files, how they are fed, and the (height, width) for networks that take any size."""
+    """Photos with their files' hashes, how they are fed, and the size (height, width) for networks that take any."""
 
     photos: tuple[Path, ...] = ()
     hashes: tuple[str, ...] = ()

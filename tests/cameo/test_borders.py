@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from cameo.faces import Face, paste
-from cameo.flows.dctnet import DctNetFlow
-from cameo.flows.gpen import GpenFlow
 from tests.cameo import test_dctnet_flow as dctnet
 from tests.cameo import test_gpen_flow as gpen
+from tests.support.doors import Door
 from tests.support.fake_session import FakeSession, image_session
 
 HEIGHT, WIDTH = 200, 300
@@ -36,12 +35,12 @@ def identity() -> FakeSession:
     return image_session(lambda image: image)
 
 
-def gpen_flow(network: FakeSession, *faces: Face) -> GpenFlow:
-    return GpenFlow(network, gpen.SIZE, lambda _: list(faces))
+def gpen_flow(network: FakeSession, *faces: Face) -> Door:
+    return gpen.flow_with(faces, network)
 
 
-def dctnet_flow(network: FakeSession, *faces: Face) -> DctNetFlow:
-    return DctNetFlow(identity(), network, lambda _: list(faces), np.full((288, 288), 255, np.uint8))
+def dctnet_flow(network: FakeSession, *faces: Face) -> Door:
+    return dctnet.flow_with(faces, identity(), network, np.full((288, 288), 255, np.uint8))
 
 
 def cut_face(flow: str, border: str) -> Face:
@@ -83,7 +82,7 @@ def test_the_outermost_lines_are_as_even_as_the_inside_of_a_face(flow: str, bord
 
 def test_sides_that_are_padded_have_no_rim() -> None:
     photo = np.full((201, 301, 3), 200, np.uint8)
-    result = DctNetFlow(blur(), identity(), lambda _: [])(photo)
+    result = dctnet.flow_with([], blur(), identity())(photo)
     assert np.abs(result.astype(int) - 180).max() <= 1
 
 

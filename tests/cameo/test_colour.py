@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 from cameo.colour import as_colourless_as, is_colourless, without_colour
-from cameo.flows.dctnet import DctNetFlow
-from cameo.flows.gpen import GpenFlow
-from cameo.flows.gpen_face import open_flow
+from cameo.flows import gpen_face
 from cameo.tiles import Enlarger
 from tests.cameo import test_dctnet_flow as dctnet
 from tests.cameo import test_gpen_flow as gpen
 from tests.support import fill
+from tests.support.doors import Door, opened
 from tests.support.fake_session import FakeSession, image_session
 
 GREY = fill.smooth_u8("colour/grey", 200, 300, 1)[..., 0] // 2 + 60
@@ -32,12 +31,12 @@ def tinting(scale: int = 1) -> FakeSession:
     return image_session(tint)
 
 
-def gpen_flow(**options: Any) -> GpenFlow:
+def gpen_flow(**options: Any) -> Door:
     return gpen.flow_with([gpen.face_at(2, 60, 20)], tinting(), enlarger=Enlarger(tinting(2), 2, None), **options)
 
 
 def one_face(network: str) -> Any:
-    return open_flow({network: tinting()}, {}, {})
+    return opened(gpen_face, {network: tinting()})
 
 
 RESTORING: dict[str, Any] = {
@@ -47,13 +46,13 @@ RESTORING: dict[str, Any] = {
     "gpen mixed": lambda: gpen_flow(alpha=0.5),
     "inpainting": lambda: one_face("gpen-inpainting-64"),
     "sr": lambda: one_face("gpen-sr-64-64"),
-    "dctnet": lambda: DctNetFlow(tinting(), tinting(), lambda _: [dctnet.face_at(0.4, 60, 20)]),
+    "dctnet": lambda: dctnet.flow_with([dctnet.face_at(0.4, 60, 20)], tinting(), tinting()),
 }
 
 
-@pytest.mark.parametrize("opened", RESTORING.values(), ids=RESTORING)
-def test_a_grey_photo_stays_grey_and_another_does_not(opened: Any) -> None:
-    flow = opened()
+@pytest.mark.parametrize("make", RESTORING.values(), ids=RESTORING)
+def test_a_grey_photo_stays_grey_and_another_does_not(make: Any) -> None:
+    flow = make()
     for photo in (Image.fromarray(GREY), np.dstack([GREY] * 3)):
         assert is_colourless(flow.run(photo).image)
     one_coloured_pixel = np.dstack([GREY] * 3)

@@ -8,6 +8,7 @@ from PIL import Image
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces import Face, alignment
 from cameo.faces.pupils import five_points
+from cameo.flows import dctnet
 from cameo.flows.dctnet import (
     BACKGROUND,
     DETECTOR,
@@ -16,11 +17,11 @@ from cameo.flows.dctnet import (
     LANDMARKS,
     MULTIPLE,
     DctNetFlow,
-    DctNetOptions,
-    open_flow,
+    Options,
     working_size,
 )
 from tests.support import fill
+from tests.support.doors import Door, Finds, opened
 from tests.support.fake_session import FakeSession, image_session
 
 ALPHA = fill.smooth_u8("dctnet/alpha", 256, 256, 1)[..., 0]
@@ -54,9 +55,9 @@ def counting(first: int, step: int) -> FakeSession:
     return image_session(lambda image: np.stack([np.full_like(one, next(values)) for one in image]))
 
 
-def flow_with(faces, background=None, head=None, alpha=ALPHA, **options) -> DctNetFlow:
+def flow_with(faces, background=None, head=None, alpha=ALPHA, **options) -> Door:
     background, head = background or invert(), head or constant(200)
-    return DctNetFlow(background, head, lambda _: list(faces), alpha, DctNetOptions(**options))
+    return Door(dctnet, DctNetFlow(background, head, Finds(*faces), alpha, Options(**options)))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,8 @@ def test_heads_run_in_bounded_batches():
     flow_with([face_at(0.3, 20 * i, 10) for i in range(6)], head=head)(np.zeros((100, 300, 3), np.uint8))
     assert [shape[0] for shape in head.shapes] == [4, 2]
     head = constant(200)
-    flow_with([face_at(0.3, 20 * i, 10) for i in range(3)], head=head, head_batch=1)(np.zeros((100, 300, 3), np.uint8))
+    head.batches = (1,)
+    flow_with([face_at(0.3, 20 * i, 10) for i in range(3)], head=head)(np.zeros((100, 300, 3), np.uint8))
     assert [shape[0] for shape in head.shapes] == [1, 1, 1]
 
 
@@ -204,10 +206,10 @@ def test_default_mask_shows_the_middle_and_fades_to_the_rim():
     assert 0 < shown[144, 40] < 255
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"size": "720"}, {"head_batch": 0}, {"max_pixels": -1}])
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": "720"}, {"size": True}, {"max_pixels": -1}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(CameoError, match=f"Option {next(iter(options))} of dctnet is .* expected a whole number"):
-        DctNetOptions(**options)
+        Options(**options)
 
 
 def all_sessions() -> dict[str, FakeSession]:
@@ -216,9 +218,9 @@ def all_sessions() -> dict[str, FakeSession]:
 
 def test_complete_bundle_opens_without_notes(tmp_path):
     Image.fromarray(ALPHA).save(tmp_path / "alpha.png")
-    flow = open_flow(all_sessions(), {"alpha": tmp_path / "alpha.png"}, {"size": None, "head_batch": 2})
+    flow = opened(dctnet, all_sessions(), {"alpha": tmp_path / "alpha.png"}, size=None)
     assert flow.notes == []
-    assert flow.options == DctNetOptions(size=None, head_batch=2)
+    assert flow.options == Options(size=None)
     cartoon, finder = "DCT-Net cartoon at the photo's size", "faces by the detector of DCT-Net"
     assert flow.describe() == f"{cartoon}, long side at most 3000 px, {finder}"
 
@@ -233,7 +235,7 @@ def test_alpha_may_be_a_colour_image():
 @pytest.mark.parametrize("missing", [{DETECTOR}, {LANDMARKS}, {DETECTOR, LANDMARKS}])
 def test_cascades_stand_in_and_the_notes_say_so(missing):
     sessions = {name: session for name, session in all_sessions().items() if name not in missing}
-    flow = open_flow(sessions, {}, {})
+    flow = opened(dctnet, sessions)
     assert any("Haar cascades stand in" in note and all(name in note for name in missing) for note in flow.notes)
     assert any("ellipse" in note for note in flow.notes)
     assert "short side of at most 720 px" in flow.describe()
@@ -242,18 +244,18 @@ def test_cascades_stand_in_and_the_notes_say_so(missing):
 
 def test_bundle_without_a_generator_is_refused():
     with pytest.raises(BundleError, match="no network dctnet-head"):
-        open_flow({BACKGROUND: invert()}, {}, {})
+        opened(dctnet, {BACKGROUND: invert()})
 
 
 def test_unknown_option_is_named():
-    with pytest.raises(CameoError, match="no option short_side, expected one of head_batch, max_pixels, size"):
-        open_flow(all_sessions(), {}, {"short_side": 3})
+    with pytest.raises(CameoError, match="no option short_side, expected one of max_pixels, size"):
+        opened(dctnet, all_sessions(), short_side=3)
 
 
 def test_cascades_put_the_head_on_the_astronaut():
     photo = pytest.importorskip("skimage.data").astronaut()
     sessions = {BACKGROUND: image_session(lambda image: image), HEAD: invert()}
-    result = open_flow(sessions, {}, {}).run(photo)
+    result = opened(dctnet, sessions).run(photo)
     assert len(result.faces) == 1
     np.testing.assert_array_equal(result.image[300:], photo[300:])
     forehead = (slice(85, 95), slice(215, 230))
@@ -298,19 +300,17 @@ def white_borders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cameo.flows.dctnet.pad_to_multiple", white_padding)
 
 
-def original_flow(original, generators, find_faces) -> DctNetFlow:
+def original_flow(original, generators, finder) -> Door:
     alpha = np.rint(original["global_mask"] * 255).astype(np.uint8)
-    return DctNetFlow(*generators, find_faces, alpha)
+    return Door(dctnet, DctNetFlow(*generators, finder, alpha))
 
 
 def find_fixed(original, name):
     landmarks = original[f"{name}/landmarks"]
 
-    def find(image):
-        boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
-        return [Face(box, 1.0, each, five_points(image, each)) for box, each in zip(boxes, landmarks, strict=True)]
-
-    return find
+    image = original["in/photo_300x420_rgb"]
+    boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
+    return Finds(*(Face(box, 1.0, each, five_points(image, each)) for box, each in zip(boxes, landmarks, strict=True)))
 
 
 def check_against(original, name, flow, allowed_share) -> None:
@@ -328,11 +328,11 @@ def check_against(original, name, flow, allowed_share) -> None:
 
 @pytest.mark.usefixtures("white_borders")
 def test_photo_without_faces_is_the_original_one(original, generators):
-    check_against(original, "noface/photo_300x420", original_flow(original, generators, lambda _: []), 1e-4)
+    check_against(original, "noface/photo_300x420", original_flow(original, generators, Finds()), 1e-4)
 
 
 def test_photo_without_faces_is_the_original_one_but_for_the_padded_borders(original, generators):
-    canvas, _ = original_flow(original, generators, lambda _: []).paint(original["in/photo_300x420_rgb"])
+    canvas, _ = original_flow(original, generators, Finds()).paint(original["in/photo_300x420_rgb"])
     error = np.abs(canvas[..., ::-1].astype(float) - original["noface/photo_300x420/out/full"])
     assert error[:-50, :-50].max() <= 1
     assert (error[:-50, :-50] > 0).mean() < 1e-4

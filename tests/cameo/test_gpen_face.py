@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from cameo.errors import BundleError, CameoError, PhotoError
-from cameo.flows.gpen_face import open_flow
+from cameo.flows import gpen_face
 from cameo.session import Tensor
-from tests.support import fill
+from tests.support import doors, fill
 from tests.support.fake_session import FakeSession, image_session
 
 PHOTO = fill.smooth_u8("gpen-face/photo", 40, 60)
@@ -30,7 +30,7 @@ class Seen:
 
 
 def opened(network: str, session: Any, **options: object) -> Any:
-    return open_flow({network: session}, {}, options)
+    return doors.opened(gpen_face, {network: session}, **options)
 
 
 def test_colorization_sees_grey_and_keeps_the_photos_brightness_and_size() -> None:
@@ -82,7 +82,7 @@ def test_a_mask_of_another_size_or_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="photo is 60x40 and the mask 59x40, expected one size"):
         flow.run(PHOTO)
     with pytest.raises(CameoError, match="Option mask is for gpen-inpainting-SIZE, the bundle has gpen-seg2face-64"):
-        opened("gpen-seg2face-64", Seen(), mask=tmp_path / "mask.png")
+        opened("gpen-seg2face-64", Seen(), mask=tmp_path / "mask.png").run(PHOTO)
 
 
 def test_seg2face_draws_from_the_label_image_as_it_is() -> None:
@@ -107,10 +107,10 @@ def test_enlarging_takes_one_size_gives_the_other_and_passes_the_seed_on() -> No
 def test_what_does_not_fit_is_refused() -> None:
     session = FakeSession(lambda image: {"result": image})
     with pytest.raises(BundleError, match="no network gpen-colorization-SIZE, .* expected one"):
-        open_flow({"gpen-bfr-256": session}, {}, {})
+        doors.opened(gpen_face, {"gpen-bfr-256": session})
     for options, match in (
         ({"aligned": False}, "Option aligned of gpen-face is False, expected True"),
-        ({"seed": -1}, "Option seed of gpen-face is -1, expected a whole number from 0"),
+        ({"seed": -1}, "Option seed of gpen-face is -1, expected a whole number of at least 0"),
         ({"max_pixels": 0}, "Option max_pixels of gpen-face is 0"),
         ({"alpha": 1}, "gpen-face has no option alpha, expected one of aligned, mask, max_pixels, seed"),
     ):

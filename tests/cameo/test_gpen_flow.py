@@ -8,9 +8,13 @@ import pytest
 
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces import Face, alignment, paste
-from cameo.flows.gpen import ENLARGER, FINDER, GENERATOR, PARSER, GpenFlow, GpenOptions, open_flow
+from cameo.faces.restoring import FaceRestorer
+from cameo.flows import gpen
+from cameo.flows.gpen import ENLARGER, FINDER, GENERATOR, PARSER, GpenFlow
+from cameo.loading import told_apart
 from cameo.tiles import Enlarger
 from tests.support import fill
+from tests.support.doors import Door, Finds, opened
 from tests.support.fake_session import FakeSession, image_session
 
 SIZE = 64
@@ -37,8 +41,10 @@ def parser(part: int = 1) -> FakeSession:
     return FakeSession(lambda image: {"mask": logits.repeat(len(image), axis=0)})
 
 
-def flow_with(faces, generator=None, parsed=None, enlarger=None, **options) -> GpenFlow:
-    return GpenFlow(generator or invert(), SIZE, lambda _: list(faces), parsed, enlarger, GpenOptions(**options))
+def flow_with(faces, generator=None, parsed=None, enlarger=None, size=SIZE, **chosen) -> Door:
+    options, request = told_apart(gpen, chosen)
+    restorer = FaceRestorer(generator or invert(), size, parsed)
+    return Door(gpen, GpenFlow(restorer, Finds(*faces), enlarger, options), request)
 
 
 def paste_whole(photo: np.ndarray, pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -168,20 +174,21 @@ def test_faces_without_a_place_are_left_as_they_are():
     assert "2 of 3 faces" in restored.note
 
 
-@pytest.mark.parametrize(("option", "batches"), [(4, [4, 4, 1]), (1, [1] * 9), (100, [9])])
-def test_faces_run_in_batches(option, batches):
+@pytest.mark.parametrize(("built_for", "batches"), [((), [4, 4, 1]), ((1,), [1] * 9), ((2, 8), [2, 2, 2, 2, 1])])
+def test_faces_run_in_batches(built_for, batches):
     generator = invert()
+    generator.batches = built_for
     steps = []
-    flow = flow_with([face_at(0.5, 10 * n, 20) for n in range(9)], generator, face_batch=option)
+    flow = flow_with([face_at(0.5, 10 * n, 20) for n in range(9)], generator)
     flow.run(PHOTO, progress=lambda *step: steps.append(step))
     assert [shape[0] for shape in generator.shapes] == batches
-    assert steps == [(int(done), 9) for done in np.cumsum(batches)]
+    assert steps == [(done, 9) for done in range(1, 10)]
 
 
 def test_larger_networks_run_fewer_faces_at_once():
     generator = invert()
-    GpenFlow(generator, 1024, lambda _: [face_at(1, 60, 20)] * 3, options=GpenOptions(face_batch=8))(PHOTO)
-    assert [shape[0] for shape in generator.shapes] == [2, 1]
+    flow_with([face_at(1, 60, 20)] * 3, generator, size=1024)(PHOTO)
+    assert [shape[0] for shape in generator.shapes] == [1, 1, 1]
 
 
 def test_memory_does_not_grow_with_the_number_of_faces():
@@ -225,7 +232,7 @@ def test_a_result_beyond_the_limit_is_refused():
 
 
 def test_bundle_without_finder_and_parser_says_what_stands_in():
-    flow = open_flow({f"{GENERATOR}64": invert()}, {}, {})
+    flow = opened(gpen, {f"{GENERATOR}64": invert()})
     assert [FINDER in flow.notes[0], PARSER in flow.notes[1]] == [True, True]
     np.testing.assert_array_equal(flow(PHOTO), PHOTO)
 
@@ -235,7 +242,7 @@ def test_bundle_with_all_networks_uses_them():
         lambda image: {"loc": np.zeros((1, 0, 4)), "conf": np.zeros((1, 0, 2)), "landms": np.zeros((1, 0, 10))}
     )
     sessions = {f"{GENERATOR}64": invert(), FINDER: nothing, PARSER: parser(), f"{ENLARGER}2": doubled()}
-    flow = open_flow(sessions, {}, {"sr": True, "tile": None})
+    flow = opened(gpen, sessions, sr=True, tile=None)
     assert flow.notes == []
     assert flow(PHOTO).shape == (400, 600, 3)
     assert nothing.shapes == [(1, 400, 600, 3)]
@@ -250,16 +257,16 @@ def test_bundle_with_all_networks_uses_them():
 )
 def test_bundle_without_a_wanted_network_is_refused(sessions, options, message):
     with pytest.raises(BundleError, match=message):
-        open_flow(sessions, {}, options)
+        opened(gpen, sessions, **options)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"alpha": 1.1}, {"alpha": float("nan")}, {"tile": 130}, {"tile": 64}, {"face_batch": 0}, {"sr": 1}, {"size": 3}],
+    [{"alpha": 1.1}, {"alpha": float("nan")}, {"tile": 130}, {"tile": 64}, {"max_faces": 0}, {"sr": 1}, {"size": 3}],
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(CameoError, match=f"{next(iter(options))}"):
-        open_flow({f"{GENERATOR}64": invert()}, {}, options)
+        opened(gpen, {f"{GENERATOR}64": invert()}, **options)
 
 
 # What the original code makes of a photo with the networks' filled weights
@@ -332,10 +339,10 @@ def tinting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cameo.flows.gpen.as_colourless_as", lambda photo, result: result)
 
 
-def original_flow(original, networks, **options) -> GpenFlow:
+def original_flow(original, networks, **chosen) -> Door:
     enlarger = Enlarger(networks["rrdbnet"], 2, None)
-    faces = original_faces(original, 2 if options.get("sr") else 1)
-    return GpenFlow(networks["generator"], 256, lambda _: faces, networks["parser"], enlarger, GpenOptions(**options))
+    faces = original_faces(original, 2 if chosen.get("sr") else 1)
+    return flow_with(faces, networks["generator"], networks["parser"], enlarger, 256, **chosen)
 
 
 def bgr_error(expected: np.ndarray, result: np.ndarray) -> np.ndarray:

@@ -80,9 +80,9 @@ def test_every_thread_gets_the_picture_that_a_photo_has_alone(
     flow: str, name: str, bundles: dict[str, Path], photos: list[Any]
 ) -> None:
     with cameo.load(bundles[flow], engine=name, precision="fp32") as model:
-        alone = [model.flow.run(photo) for photo in photos]
+        alone = [model.run(photo) for photo in photos]
         assert all(result.faces for result in alone)
-        results = in_threads(model.flow.run, photos * 4)
+        results = in_threads(model.run, photos * 4)
     for n, result in enumerate(results):
         np.testing.assert_array_equal(result.image, alone[n % len(photos)].image)
         assert len(result.faces) == len(alone[n % len(photos)].faces)
@@ -205,4 +205,4 @@ def test_a_closed_model_says_so(flow: str, bundles: dict[str, Path], photos: lis
     with pytest.raises(EngineError, match="test was given a photo after it was closed: load it again"):
         model(np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(EngineError, match="after its session was closed"):
-        model.flow.run(photos[0])
+        model.run(photos[0])
