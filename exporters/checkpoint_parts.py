@@ -73,11 +73,16 @@ def choose(loaded: Any, path: Path, network: str, name: str = "") -> dict[str, T
     # What is averaged and cannot be told from this network's weights may well be them, in another spelling.
     unclear = [part for part in parts if part.averaged and part not in fitting and _is_unknown(part)]
     if rivals or chosen.unnamed or (unclear and not averaged):
-        raise _ambiguous([*fitting, *unclear], path, network)
+        raise _ambiguous([chosen, *rivals] if rivals else [*fitting, *unclear], path, network)
     if chosen.averaged and (others := [f"'{part.name}'" for part in fitting if part is not chosen]):
         note = f"{path.name}: the averaged weights '{chosen.name}' are taken, not {', '.join(others)} (--part chooses)"
         log.info(note, extra={"note": note})
     return chosen.state
+
+
+def no_parts(network: str, name: str) -> CheckpointError:
+    """The error for a part of a checkpoint that cannot have any."""
+    return CheckpointError(f"a checkpoint of {network} is a frozen graph, which has no parts: leave out --part {name}")
 
 
 def _parts(value: Any, name: str = TOP, depth: int = 0) -> Iterator[Part]:
@@ -93,7 +98,7 @@ def _parts(value: Any, name: str = TOP, depth: int = 0) -> Iterator[Part]:
     if not isinstance(value, Mapping):
         return
     state = {key: tensor for key, one in value.items() if isinstance(key, str) and (tensor := _tensor(one)) is not None}
-    averaged = averaged or state.pop(_COUNTER, None) is not None
+    averaged |= state.pop(_COUNTER, None) is not None
     if any(tensor.ndim for tensor in state.values()):
         yield Part(name, without_wrappers(state), averaged)
     for key, one in value.items():

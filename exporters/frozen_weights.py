@@ -52,7 +52,7 @@ def _floats(nodes: list[Any], path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
         if not sound:
             shape = [dim.size for dim in tensor.tensor_shape.dim]
             raise CheckpointError(
-                f"{path} is damaged: its constant '{node.name}' does not hold the numbers that its shape {shape} needs; "
+                f"{path} is damaged: its constant '{node.name}' does not hold what its shape {shape} needs; "
                 "download it again"
             )
         if dtype.is_floating:

@@ -21,10 +21,11 @@ THRESHOLD_BATCHES = 8
 
 @dataclass(frozen=True)
 class LearnInt8:
-    """A network that has learned to live with INT8, taught by itself before it had to."""
+    """A network that has learned to live with INT8, taught by itself before it had to; `part` as in PruneChannels."""
 
     network: str
     teaching: Teaching
+    part: str = ""
 
     PACE: ClassVar[float] = 0.1  # it only has to move weights by parts of a step
     name: ClassVar[str] = "learn-int8"
@@ -41,7 +42,7 @@ class LearnInt8:
         from optimize.recovery.fake_quant import FakeQuantized
 
         form = trainable(self.network)
-        original = form.load(source)
+        original = form.load(source, self.part)
         learner = deepcopy(original)
         photos = self.teaching.read(form)
         student = FakeQuantized(learner, form.run, self.teaching.examples(form, photos, THRESHOLD_BATCHES))

@@ -22,11 +22,13 @@ SIZE = 512
 class ExportParseNet:
     """A ParseNet checkpoint as ONNX: `image` -> `mask`, logits of 19 classes.
 
-    `size` is the side of the faces, a multiple of 16: the authors' is 512, smaller is faster and coarser.
+    `size` is the side of the faces, a multiple of 16: the authors' is 512, smaller is faster and coarser. `part` names
+    the weights in a file that has several.
     """
 
     network: str
     size: int = SIZE
+    part: str = ""
 
     name: ClassVar[str] = "export-parsenet"
     output: ClassVar[str] = "model.onnx"
@@ -40,7 +42,7 @@ class ExportParseNet:
         """
         from exporters.networks.parsenet_export import ParseNetExport
 
-        network = load_network(source, self.network)
+        network = load_network(source, self.network, self.part)
         model = export_graph(ParseNetExport(network), (self.size, self.size), ["mask"], any_size=False)
         add_image_input(model, RGB, (self.size, self.size))
         return {
@@ -54,7 +56,7 @@ def exporter(network: str) -> ExportParseNet:
     return ExportParseNet(network)
 
 
-def load_network(source: Path, network: str) -> ParseNet:
+def load_network(source: Path, network: str, part: str = "") -> ParseNet:
     """The network in its faithful form, in evaluation mode.
 
     Raises:
@@ -62,4 +64,4 @@ def load_network(source: Path, network: str) -> ParseNet:
     """
     from exporters.networks.parsenet import ParseNet
 
-    return with_weights(ParseNet(), load_state_dict(source, network), network, source)
+    return with_weights(ParseNet(), load_state_dict(source, network, part), network, source)

@@ -29,7 +29,7 @@ class PruneChannels:
     """A network without the least important `ratio` of its channels, taught by the one that has them all.
 
     `stages` are ratios for groups by name or pattern, `multiple` what widths are rounded down to. Importance "auto" is
-    "taylor" where there are photos, else "l2".
+    "taylor" where there are photos, else "l2". `part` names the weights in a file that has several.
     """
 
     network: str
@@ -38,6 +38,7 @@ class PruneChannels:
     multiple: int = 8
     importance: Literal["auto", "l2", "taylor"] = "auto"
     teaching: Teaching = field(default_factory=Teaching)
+    part: str = ""
 
     separable: ClassVar[bool] = False
     name: ClassVar[str] = "prune-channels"
@@ -57,7 +58,7 @@ class PruneChannels:
         from optimize.recovery.distil import kept_channels
 
         form = trainable(self.network)
-        original = form.load(source)
+        original = form.load(source, self.part)
         photos = self.teaching.read(form) if self._needs_photos else None
         groups = form.groups(original)
         kept = choose(groups, Ratios(self.ratio, self.stages, self.multiple), self._importance(form, original, photos))

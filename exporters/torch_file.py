@@ -34,6 +34,7 @@ MAX_INFLATED_BYTES = 8 * 2**30
 _ALIGNMENT = 16  # of mapped tensors; torch itself aligns them to 64
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip record: the lengths of its name and of its extra field
 _CHUNK = 2**20
+_NEWEST_PROTOCOL = 3  # whose opcodes torch's own reader knows
 _GLOBAL = re.compile(r"GLOBAL (\S+)|<(?:class|function|built-in function) '?([\w.]+)")
 _allowing = threading.Lock()  # torch keeps one list of what is allowed for all threads
 
@@ -52,9 +53,12 @@ def read_torch_file(path: Path, network: str) -> Any:
         with zipfile.ZipFile(path) as archive:
             refuse_other_archives(path, network, archive.namelist())
             records = [record for record in archive.infolist() if not record.is_dir()]
-            _check_names(records)
+            _check_directory(records)
             root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
-            _check_storages(archive.read(f"{root}data.pkl"), {record.filename: record for record in records}, root)
+            pickled = archive.read(f"{root}data.pkl")
+            if pickled[1] > _NEWEST_PROTOCOL:
+                raise _too_new(path, network, f"protocol {pickled[1]}")
+            _check_storages(pickled, {record.filename: record for record in records}, root)
             if root and all(_can_be_mapped(archive, record) for record in records):
                 for record in records:
                     _check_record(archive, record)
@@ -66,10 +70,14 @@ def read_torch_file(path: Path, network: str) -> Any:
         raise _unreadable(path, network, _first_line(error)) from error
 
 
-def _check_names(records: Sequence[zipfile.ZipInfo]) -> None:
+def _check_directory(records: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that cannot be meant; prepare one that was written without checksums."""
     twice = [name for name, count in collections.Counter(r.filename for r in records).items() if count > 1]
     if twice:
         raise ValueError(f"it has two records {twice[0]}")
+    if not any(record.CRC for record in records):
+        for record in records:  # torch.serialization.set_crc32_options(False)
+            record.CRC = None  # type: ignore[assignment]  # zipfile then compares nothing
     inflated = sum(record.file_size for record in records)
     if any(r.compress_type != zipfile.ZIP_STORED for r in records) and inflated > MAX_INFLATED_BYTES:
         raise ValueError(f"it is compressed and would take {inflated:,} bytes")
@@ -129,11 +137,10 @@ def _can_be_mapped(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
 
 
 def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
-    """Compare the record's bytes with its checksum, which reading to its end does; torch may have written none, 0."""
-    if record.CRC:
-        with archive.open(record) as file:
-            while file.read(_CHUNK):
-                pass
+    """Compare the record's bytes with its checksum, which reading to its end does."""
+    with archive.open(record) as file:
+        while file.read(_CHUNK):
+            pass
 
 
 def _stored(archive: zipfile.ZipFile, records: Sequence[zipfile.ZipInfo], root: str) -> io.BytesIO:
@@ -204,17 +211,21 @@ def _namespace(*_: Any) -> argparse.Namespace:
 def _refused(path: Path, network: str, error: Exception) -> CheckpointError:
     """The error for a pickle that torch does not read as data."""
     message = str(error)
-    if protocol := re.search(r"Unsupported operand (14\d|15\d)", message):
-        return CheckpointError(
-            f"{path} is a pickle of a newer protocol than torch writes (opcode {protocol[1]}), which is not read as "
-            f"data: save the weights of {network} again with torch.save and no pickle_protocol"
-        )
+    if opcode := re.search(r"Unsupported operand (14\d|15\d)", message):
+        return _too_new(path, network, f"opcode {opcode[1]}")
     if forbidden := _GLOBAL.search(message):
         return CheckpointError(
             f"{path} wants to run code ({forbidden[1] or forbidden[2]}), which weights have no need of: nothing was "
             f"run; get the weights of {network} from their authors, as a plain state dict or .safetensors"
         )
     return _unreadable(path, network, _first_line(error))
+
+
+def _too_new(path: Path, network: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is a pickle of a newer protocol than torch.save uses ({what}), which is not read as data: save the "
+        f"weights of {network} again without pickle_protocol"
+    )
 
 
 def _unreadable(path: Path, network: str, reason: str) -> CheckpointError:
@@ -225,5 +236,6 @@ def _unreadable(path: Path, network: str, reason: str) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0].rstrip(".:")
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    text = (text.splitlines() or [""])[0].rstrip(".:")
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -25,6 +25,7 @@ NetworkName = Annotated[str, typer.Argument(help="A network of `python -m pipeli
 Engines = Annotated[str, typer.Option(help="Comma-separated engines; default: all that can be built here.")]
 Gpus = Annotated[str, typer.Option(help="Comma-separated GPUs (rtx3060) or targets (sm_86) for engines built ahead.")]
 
+PartName = Annotated[str, typer.Option(help="Which weights of a file that has several; default: the averaged ones.")]
 Precisions = Annotated[str, typer.Option(help="Precisions (fp32,bf16,fp16,int8); default: the recipe's.")]
 CalibrationPhotos = Annotated[
     Path | None, typer.Option(help="A folder of photos that conversions are calibrated on; default: the demo's.")
@@ -71,6 +72,7 @@ def export(
     network: NetworkName,
     weights: Annotated[Path, typer.Option(help="The checkpoint as its authors publish it.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    part: PartName = "",
 ) -> None:
     """Turn one checkpoint into a clean ONNX graph (all passes of its recipe included)."""
     from cameo.artifact import Artifact
@@ -79,8 +81,10 @@ def export(
 
     chosen = recipe(network)
     _check_suffix(out, ".onnx")
-    store = Store(_store(out))
-    result = store.run(chosen.exporter, Artifact.of(weights) if weights.is_file() else Artifact(weights, "", ""))
+    store = Store(_store(out), note=console.print)
+    result = store.run(
+        chosen.exporter_of(part), Artifact.of(weights) if weights.is_file() else Artifact(weights, "", "")
+    )
     console.print(f"{chosen.exporter.name}: {result.facts['onnx_nodes']} nodes")
     for stage in chosen.pass_stages():
         result = store.run(stage, result.artifact)
@@ -139,12 +143,13 @@ def prune(
     photos: Annotated[Path | None, typer.Option(help="A folder of photos, without labels.")] = None,
     recover_steps: Annotated[int, typer.Option(help="Steps of learning the original again from the photos.")] = 0,
     separable: Annotated[bool, typer.Option("--separable", help="Depthwise-separable convolutions as well.")] = False,
+    part: PartName = "",
 ) -> None:
     """Remove the channels that matter least; a pruned checkpoint is a checkpoint, which export reads as any other."""
     from pipeline.prune import Request
     from pipeline.prune import prune as prune_checkpoint
 
-    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps, separable)
+    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps, separable, part)
     for line in prune_checkpoint(request, weights, out, console.print):
         console.print(line)
     console.print(f"wrote {out}")
@@ -179,6 +184,7 @@ def build(
     prune: Annotated[float, typer.Option(help="Also build the networks without this share of channels (0.3).")] = 0.0,
     fast: Annotated[bool, typer.Option("--fast", help="Also build depthwise-separable students.")] = False,
     recover_steps: Annotated[int, typer.Option(help="Steps in which these, and INT8, learn from --calibration.")] = 0,
+    part: Annotated[list[str] | None, typer.Option(help="NETWORK=NAME, as --part of export; repeatable.")] = None,
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
@@ -187,7 +193,8 @@ def build(
     from pipeline.recipe import model as find_model
 
     targets = _targets(gpu) or BuildOptions().targets
-    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps)
+    parts = dict(map(_network_part, part or ()))
+    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps, parts)
     changed = build_bundle(find_model(model), weights, out, options, console.print)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")
@@ -213,6 +220,13 @@ def validate(
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _network_part(text: str) -> tuple[str, str]:
+    network, _, name = text.partition("=")
+    if not (network and name):
+        raise CheckpointError(f"--part {text}: expected NETWORK=NAME, such as gpen-bfr-512=g_ema")
+    return network, name
 
 
 def _targets(gpus: str) -> tuple[str, ...]:

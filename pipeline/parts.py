@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import engines
@@ -32,7 +32,8 @@ class BuildOptions:
     Without `precisions`, all of the recipe. `calibration` is the folder of photos for conversions, None the demo's.
     With `prune`, a share of channels, the bundle also gets the networks without them, in the mode "balanced"; with
     `fast`, depthwise-separable students (without those channels as well), in the mode "fast". In `recover_steps` steps
-    each learns from the photos of `calibration` to draw what the original draws, and so does what becomes INT8.
+    each learns from the photos of `calibration` to draw what the original draws, and so does what becomes INT8. `parts`
+    says by network which of the weights in its file are meant.
     """
 
     engines: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class BuildOptions:
     prune: float = 0.0
     fast: bool = False
     recover_steps: int = 0
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def learns_int8(self) -> bool:
@@ -67,6 +69,7 @@ class Part:
 
     recipe: Recipe
     weights: Artifact
+    part: str
     variant: Variant
     precisions: tuple[str, ...]
     graphs: Mapping[str, Result]
@@ -75,6 +78,11 @@ class Part:
 
 def check(model: Model, options: BuildOptions) -> None:
     """Raises CameoError if the model cannot be built like that."""
+    networks = {recipe.network: recipe for recipe in model.recipes}
+    for network, part in options.parts.items():
+        if network not in networks:
+            raise CheckpointError(f"{model.name} has no network '{network}': --part names one of {', '.join(networks)}")
+        networks[network].exporter_of(part)
     known = dict.fromkeys(name for recipe in model.recipes for name in (*recipe.precisions, *recipe.on_request))
     for name in options.precisions:
         if name not in known:
@@ -109,17 +117,19 @@ def _lighter(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[tu
     if recipe.network not in trainable_networks():
         return
     photos = Photos() if options.calibration is None else Photos.of(options.calibration)
+    network, part = recipe.network, options.parts.get(recipe.network, "")
 
     def teaching(variant: str, pace: float = Teaching.pace) -> Teaching:
-        place = (store.folder / f"learning-{recipe.network}-{variant}").resolve()
+        place = (store.folder / f"learning-{network}-{variant}").resolve()
         return Teaching(photos, options.recover_steps, pace, checkpoints=place)
 
     if options.prune:
-        yield Variant("pruned", "balanced"), PruneChannels(recipe.network, options.prune, teaching=teaching("pruned"))
+        stage = PruneChannels(network, options.prune, teaching=teaching("pruned"), part=part)
+        yield Variant("pruned", "balanced"), stage
     if options.learns_int8 and INT8 in recipe.on_request:
-        yield Variant("qat", "balanced"), LearnInt8(recipe.network, teaching("qat", LearnInt8.PACE))
+        yield Variant("qat", "balanced"), LearnInt8(network, teaching("qat", LearnInt8.PACE), part)
     if options.fast:
-        yield Variant("student", "fast"), MakeStudent(recipe.network, options.prune, teaching=teaching("student"))
+        yield Variant("student", "fast"), MakeStudent(network, options.prune, teaching=teaching("student"), part=part)
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,8 @@ class _Builder:
     def part(self, variant: Variant, source: Artifact, itself: Part | None = None) -> Part:
         """The variant whose checkpoint is `source`, with its graphs and engines; `itself` is the network as it is."""
         precisions, pairs = self._chosen(variant)
-        graphs = {"fp32": self._exported(source)}
+        of = self.options.parts.get(self.recipe.network, "") if itself is None else ""
+        graphs = {"fp32": self._exported(source, of)}
         for precision in dict.fromkeys(wanted for _, wanted in pairs if wanted not in graphs):
             stage = self._converter(precision)
             if itself is not None and isinstance(stage, QuantizeInt8):
@@ -148,10 +159,10 @@ class _Builder:
         built = {pair: engine(*pair) for pair in pairs}
         rivals = {**(itself.engines if itself else {}), **built}
         built = with_recommendations(self.recipe, built, rivals, engine, self.store, self.say)
-        return Part(self.recipe, source, variant, precisions, graphs, built)
+        return Part(self.recipe, source, of, variant, precisions, graphs, built)
 
-    def _exported(self, source: Artifact) -> Result:
-        result = self.store.run(self.recipe.exporter, source)
+    def _exported(self, source: Artifact, part: str) -> Result:
+        result = self.store.run(self.recipe.exporter_of(part), source)
         for stage in self.recipe.pass_stages():
             result = self.store.run(stage, result.artifact)
         return result

@@ -55,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line was asked for; `stages` are GROUP=RATIO."""
+    """What the command line was asked for; `stages` are GROUP=RATIO, `part` is of a file that has several."""
 
     network: str
     ratio: float
@@ -65,6 +65,7 @@ class Request:
     photos: Path | None = None
     recover_steps: int = 0
     separable: bool = False
+    part: str = ""
 
     def stage(self, out: Path) -> PruneChannels:
         """The stage that does it; beside `out` is the place where a recovery that was killed is resumed from.
@@ -90,6 +91,7 @@ class Request:
             self.multiple,
             self.importance,  # type: ignore[arg-type]
             Teaching(photos, self.recover_steps, checkpoints=place),
+            self.part,
         )
 
 
@@ -120,7 +122,8 @@ def prune_and_measure(
     stage, store, original = request.stage(out), Store(_store(out), say), Artifact.of(weights)
     result = store.run(stage, original)
     copy_into_place(result.artifact.path, out)
-    exported = [_exported(request.network, artifact, store) for artifact in (original, Artifact.of(out))]
+    sources = ((original, request.part), (Artifact.of(out), ""))
+    exported = [_exported(request.network, artifact, part, store) for artifact, part in sources]
     return result.facts, list(costs(result, exported, stage.size, store))
 
 
@@ -147,9 +150,9 @@ def _store(out: Path) -> Path:
     return out.parent / ".store"
 
 
-def _exported(network: str, checkpoint: Artifact, store: Store) -> Artifact:
+def _exported(network: str, checkpoint: Artifact, part: str, store: Store) -> Artifact:
     chosen = recipe(network)
-    result = store.run(chosen.exporter, checkpoint)
+    result = store.run(chosen.exporter_of(part), checkpoint)
     for stage in chosen.pass_stages():
         result = store.run(stage, result.artifact)
     return result.artifact

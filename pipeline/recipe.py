@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import engines
 import exporters
 import optimize
 from cameo.errors import CameoError
 from engines import EngineOptions, InputRange
+from exporters.checkpoint_parts import no_parts
 from optimize.precision.calibration import Calibration
 from pipeline.stage import Stage
 from validate.inputs import Sizes
@@ -79,6 +80,17 @@ class Recipe:
     def exporter(self) -> Stage:
         """The stage that turns the checkpoint into ONNX."""
         return cast(Stage, exporters.family_of(self.network).exporter(self.network))
+
+    def exporter_of(self, part: str) -> Stage:
+        """The exporter that reads one part of a checkpoint; "" is the one to be read if nobody says.
+
+        Raises:
+            CheckpointError: checkpoints of this network have no parts.
+        """
+        stage: Any = self.exporter
+        if part and not hasattr(stage, "part"):
+            raise no_parts(self.network, part)
+        return cast(Stage, replace(stage, part=part) if part else stage)
 
     @property
     def weight_files(self) -> tuple[str, ...]:

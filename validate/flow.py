@@ -72,7 +72,8 @@ class FlowComparison:
         with ExitStack() as stack:
             spec = Spec(f"{NAME}/original", NAME, bundle=str(self._bundle.folder.resolve()), flow=True)
             originals = {name: str(self._weights[name].resolve()) for name in self._bundle.networks}
-            spec = replace(spec, originals=originals, flow_options=self._options.flow_options)
+            options = self._options
+            spec = replace(spec, originals=originals, parts=options.parts, flow_options=options.flow_options)
             starting = Starting(scratch, _PATIENCE * self._options.timeout_s)
             original = starting.start(stack, spec, self._contenders, self._spec)
             running = [contender for contender in self._contenders if contender.session is not None]

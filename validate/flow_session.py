@@ -57,10 +57,12 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
         settings = {name: spec[name] for name in ("engine", "precision", "mode", "device", "threads")}
         loaded = load(spec["bundle"], **settings, **spec["flow_options"])
         return FlowSession(loaded.flow, loaded.close)
-    return _on_originals(Path(spec["bundle"]), spec["originals"], spec["flow_options"])
+    return _on_originals(Path(spec["bundle"]), spec["originals"], spec["parts"], spec["flow_options"])
 
 
-def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str, Any]) -> FlowSession:
+def _on_originals(
+    folder: Path, weights: Mapping[str, str], parts: Mapping[str, str], options: Mapping[str, Any]
+) -> FlowSession:
     from cameo.bundle import Bundle
     from validate.originals import open_original
 
@@ -68,6 +70,9 @@ def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str
     flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
     assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
     with ExitStack() as opening:
-        sessions = {name: opening.enter_context(open_original(name, Path(weights[name]))) for name in bundle.networks}
+        sessions = {
+            name: opening.enter_context(open_original(name, Path(weights[name]), parts.get(name, "")))
+            for name in bundle.networks
+        }
         opened = flow.open_flow(sessions, assets, options)
         return FlowSession(opened, opening.pop_all().close)

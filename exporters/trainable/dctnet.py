@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import CheckpointError
+from exporters.checkpoint_parts import no_parts
 from exporters.frozen_graph import read_frozen_graph
 from exporters.trainable import is_student
 from optimize.pruning.groups import ChannelGroup, Member, convolution_group
@@ -60,15 +61,17 @@ class TrainableDctnet:
     def __init__(self, network: str) -> None:
         self._network = network
 
-    def load(self, path: Path) -> nn.Module:
+    def load(self, path: Path, part: str = "") -> nn.Module:
         """The generator of a frozen graph, proven to draw what the graph draws.
 
         Raises:
-            CheckpointError: not a frozen graph, or one of another network.
+            CheckpointError: not a frozen graph, one of another network, or a `part` is asked for.
         """
         from exporters.networks.dctnet import Generator
         from exporters.networks.dctnet_frozen import INPUT, OUTPUT, read_variables, separable_layers
 
+        if part:
+            raise no_parts(self._network, part)
         read_frozen_graph(path, self._network, (INPUT, OUTPUT))
         variables = read_variables(path)
         if separable_layers(variables):

@@ -2,7 +2,7 @@
 
 One file per family, found by what the network's name starts with (`dctnet-head` is in `dctnet.py`). Each module offers
 
-    open_original(network, weights) -> Session     the original, behind the edges that its engines have
+    open_original(network, weights, part="") -> Session     the original, behind the edges that its engines have
     LIBRARIES: tuple[str, ...]                     the distributions that run it, whose versions the report names
 
 It is opened in a child process of its own (`validate.worker`), so it may load what it likes.
@@ -32,11 +32,11 @@ def family(network: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def open_original(network: str, weights: Path) -> Session:
-    """The original of `network`, loaded from the file that its authors publish.
+def open_original(network: str, weights: Path, part: str = "") -> Session:
+    """The original of `network`, loaded from the file that its authors publish, or from a part of it.
 
     Raises:
         CheckpointError: no such network, or `weights` is not its checkpoint.
     """
-    session: Session = family(network).open_original(network, weights)
+    session: Session = family(network).open_original(network, weights, *filter(None, [part]))
     return session
