@@ -28,7 +28,6 @@ WRAPPERS = ("module.model.", "module.", "_orig_mod.")
 TOP = "."
 _AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?)(?![a-z])", re.IGNORECASE)
 _COUNTER = "n_averaged"  # torch.optim.swa_utils.AveragedModel writes it beside what it averages
-_DEPTH = 6
 _LISTED = 8
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def choose(loaded: Any, path: Path, network: str, name: str = "") -> dict[str, T
     Raises:
         CheckpointError: there are none, or it is not plain which are meant.
     """
-    found = list(_parts(loaded))
+    found = list(_parts(loaded, set()))
     parts = [small for part in found for small in _divided(part, network)]
     if name:
         parts = _called(name, found, parts, path)
@@ -85,10 +84,11 @@ def no_parts(network: str, name: str) -> CheckpointError:
     return CheckpointError(f"a checkpoint of {network} is a frozen graph, which has no parts: leave out --part {name}")
 
 
-def _parts(value: Any, name: str = TOP, depth: int = 0) -> Iterator[Part]:
-    """Every dict of tensors in what was read, the outermost first."""
-    if depth > _DEPTH:
+def _parts(value: Any, seen: set[int], name: str = TOP) -> Iterator[Part]:
+    """Every dict of tensors in what was read, the outermost first; one that has several names by the first of them."""
+    if id(value) in seen:
         return
+    seen.add(id(value))
     averaged = bool(_AVERAGED.search(name))
     if isinstance(value, list | tuple):
         tensors = [one for one in value if _tensor(one) is not None]
@@ -103,7 +103,7 @@ def _parts(value: Any, name: str = TOP, depth: int = 0) -> Iterator[Part]:
         yield Part(name, without_wrappers(state), averaged)
     for key, one in value.items():
         if isinstance(key, str):
-            yield from _parts(one, _join(name, key), depth + 1)
+            yield from _parts(one, seen, _join(name, key))
 
 
 def _tensor(value: Any) -> Tensor | None:

@@ -38,7 +38,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
 )
 _COMPILED = [(re.compile(pattern, re.DOTALL), kind, advice) for pattern, kind, advice in _KINDS]
 
-_PACKED: tuple[tuple[str, str, str], ...] = (
+_PROGRAMS: tuple[tuple[str, str, str], ...] = (
     (
         r"/constants\.pkl$",
         "a TorchScript archive (torch.jit.save), a program that comes with weights",
@@ -50,6 +50,8 @@ _PACKED: tuple[tuple[str, str, str], ...] = (
         "nothing of it was run; save the state dict of the module with torch.save",
     ),
     (r"/extern_modules$", "a torch.package", "nothing of it was run; save the state dict of the module"),
+)
+_PACKED: tuple[tuple[str, str, str], ...] = (
     (r"(^|/)saved_model\.pb$", "a packed SavedModel", "name the single file that the authors publish"),
     (r"\.weights\.h5$", "a Keras model", "name the file that the authors publish"),
     (r"\.npy$", "a file of NumPy arrays", "name the file that the authors publish"),
@@ -57,8 +59,8 @@ _PACKED: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def refuse_other_kinds(path: Path, network: str, expected: Sequence[str]) -> None:
-    """Do nothing where the file is of an `expected` kind, or of none that is known.
+def refuse_other_kinds(path: Path, network: str, expected: Sequence[str]) -> str:
+    """Which of the `expected` kinds the file is of; "" where its beginning tells nothing.
 
     Raises:
         CheckpointError: it is something else.
@@ -69,7 +71,8 @@ def refuse_other_kinds(path: Path, network: str, expected: Sequence[str]) -> Non
         if pattern.match(start):
             if kind not in expected:
                 raise other_kind(path, network, kind, advice)
-            return
+            return kind
+    return ""
 
 
 def refuse_other_archives(path: Path, network: str, names: Sequence[str]) -> None:
@@ -78,12 +81,12 @@ def refuse_other_archives(path: Path, network: str, names: Sequence[str]) -> Non
     Raises:
         CheckpointError: it is something else.
     """
-    tensors_only = any(re.search(r"(^|/)data\.pkl$", name) for name in names)
-    for pattern, kind, advice in _PACKED[:3] if tensors_only else _PACKED:
+    of_torch = any(re.search(r"(^|/)data\.pkl$", name) for name in names)
+    for pattern, kind, advice in _PROGRAMS if of_torch else (*_PROGRAMS, *_PACKED):
         for name in names:
             if re.search(pattern, name):
                 raise other_kind(path, network, kind, f"{advice} ({name})" if advice is _UNPACK else advice)
-    if not tensors_only:
+    if not of_torch:
         raise other_kind(path, network, f"a zip archive (of {', '.join(names[:3]) or 'nothing'})", _AGAIN)
 
 

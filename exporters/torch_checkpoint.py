@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cameo.errors import CheckpointError
 from exporters.checkpoint_kinds import Shapes, looks_like
 from exporters.checkpoint_parts import choose
-from exporters.file_kinds import PYTORCH, SAFETENSORS, refuse_other_kinds
+from exporters.file_kinds import PYTORCH, SAFETENSORS, other_kind, refuse_other_kinds
 from exporters.torch_file import read_torch_file
 from optimize.finite import not_finite
 
@@ -39,9 +39,10 @@ def load_state_dict(path: Path, network: str, part: str = "") -> dict[str, Tenso
     """
     _check_file(path, network)
     try:
-        refuse_other_kinds(path, network, (PYTORCH, SAFETENSORS))
-        with path.open("rb") as file:
-            is_safetensors = path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+        kind = refuse_other_kinds(path, network, (PYTORCH, SAFETENSORS))
+        if path.suffix == ".safetensors" and kind == PYTORCH:
+            raise other_kind(path, network, f"{PYTORCH} by another name", "call it .pth")
+        is_safetensors = kind == SAFETENSORS or path.suffix == ".safetensors"
         loaded = _read_safetensors(path) if is_safetensors else read_torch_file(path, network)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
@@ -146,21 +147,30 @@ def _check_sizes(state: Mapping[str, Tensor], path: Path) -> None:
 def _check_plain(tensor: Tensor, key: str, path: Path) -> None:
     import torch
 
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-        kind = "quantized" if tensor.is_quantized else f"{tensor.dtype}, {tensor.layout}"
-        raise CheckpointError(f"{path}: {key} is not a plain tensor ({kind}): save it as float32")
+    is_plain = tensor.layout == torch.strided and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not is_plain or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+        raise _not_plain(tensor, key, path)
+
+
+def _not_plain(tensor: Tensor, key: str, path: Path) -> CheckpointError:
+    kind = "quantized" if tensor.is_quantized else f"{tensor.dtype}, {tensor.layout}"
+    return CheckpointError(f"{path}: {key} is not a plain tensor ({kind}): save it as float32")
 
 
 def _checked(tensor: Tensor, key: str, path: Path) -> Tensor:
-    """The tensor as float32 (integers stay), proven to be finite."""
+    """The tensor as float32 (integers stay), proven to be finite in it."""
     import torch
 
     tensor = tensor.detach()
     if not tensor.is_floating_point():
         return tensor
-    if not torch.isfinite(tensor).all():
-        raise not_finite(path, key, int((~torch.isfinite(tensor)).sum()), tensor.numel())
-    return tensor.float()
+    try:
+        weights = tensor.float()
+    except RuntimeError as error:  # torch has types that it can store and not convert
+        raise _not_plain(tensor, key, path) from error
+    if not torch.isfinite(weights).all():
+        raise not_finite(path, key, int((~torch.isfinite(weights)).sum()), weights.numel())
+    return weights
 
 
 def _count(names: list[str], what: str) -> str:

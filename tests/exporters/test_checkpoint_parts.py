@@ -91,7 +91,7 @@ def test_a_part_that_is_a_folder_of_parts_is_looked_into(tmp_path: Path) -> None
         {"first": RAW, "second": AVERAGED},
         {"state_dict": RAW, "params": AVERAGED},
         {"ema_0.99": RAW, "ema_0.999": AVERAGED},
-        {"net": RAW, "ema": RAW, "swa": AVERAGED},
+        {"net": RAW, "ema": dict(RAW), "swa": AVERAGED},
     ],
     ids=["none averaged", "two usual names", "two averaged", "two averages"],
 )

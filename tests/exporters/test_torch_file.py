@@ -47,7 +47,7 @@ def assert_is_weights(state: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-@pytest.mark.parametrize("folder", [None, "", "other/"])
+@pytest.mark.parametrize("folder", [None, "", "other/", "outer/inner/"])
 def test_a_checkpoint_zipped_again_has_the_same_weights(method: int, folder: str | None, tmp_path: Path) -> None:
     assert_is_weights(load_state_dict(zipped_again(saved(tmp_path), method, folder), "any"))
 
@@ -59,6 +59,46 @@ def test_a_checkpoint_with_some_records_deflated(tmp_path: Path) -> None:
         for name in source.namelist():
             target.writestr(name, source.read(name), zipfile.ZIP_DEFLATED if name.endswith("data/0") else None)
     assert_is_weights(load_state_dict(again, "any"))
+
+
+def test_what_a_desktop_adds_to_an_archive_does_not_matter(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/weights/._data.pkl", b"\x00\x05\x16\x07")
+    assert_is_weights(load_state_dict(path, "any"))
+
+
+def test_an_archive_of_two_checkpoints_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, data in records.items():
+            archive.writestr(f"second/{name}", data)
+    with pytest.raises(CheckpointError, match="several checkpoints, weights/data.pkl and second/weights/data.pkl"):
+        load_state_dict(path, "any")
+
+
+def test_a_checkpoint_of_torch_that_is_called_safetensors(tmp_path: Path) -> None:
+    path = saved(tmp_path).rename(tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="is a PyTorch checkpoint by another name.*call it .pth"):
+        load_state_dict(path, "any")
+
+
+def test_numbers_that_float32_cannot_hold_are_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="w has 1 of 2 values that are NaN or infinite"):
+        load_state_dict(saved(tmp_path, {"w": torch.tensor([1e300, 1], dtype=torch.float64)}), "any")
+    eighths = torch.tensor([0.5, -2]).to(torch.float8_e4m3fn)
+    assert load_state_dict(saved(tmp_path, {"w": eighths}), "any")["w"].tolist() == [0.5, -2]
+    pairs = torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    with pytest.raises(CheckpointError, match="w is not a plain tensor .torch.float4_e2m1fn_x2"):
+        load_state_dict(saved(tmp_path, {"w": pairs}), "any")
+
+
+def test_a_dict_that_holds_itself_is_read_once(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"g": WEIGHTS}
+    content |= {f"again{i}": content for i in range(9)}
+    assert_is_weights(load_state_dict(saved(tmp_path, content), "any"))
 
 
 def test_a_checkpoint_written_without_checksums(tmp_path: Path) -> None:
