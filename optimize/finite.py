@@ -1,7 +1,7 @@
 """One rule for every format: weights are finite numbers.
 
 A NaN is a broken weight wherever it stands. An infinity is one too, except in a constant of a graph that only bounds
-or masks: every way from it leads to a comparison, a clip, a choice or a fill, or, where it is negative, to an addition
+or masks: every way from it leads to a comparison, a clip, a threshold, a choice or a fill, or, where it is negative, to an addition
 (docs/decisions/110).
 """
 
@@ -25,14 +25,15 @@ Readers = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
 BOUNDS = frozenset(
     """
     Clip ClipByValue Equal Fill Greater GreaterEqual GreaterOrEqual Less LessEqual LessOrEqual Max Maximum Min Minimum
-    NotEqual Pad PadV2 ReduceMax ReduceMin ScatterElements ScatterND Select SelectV2 Where
+    NonMaxSuppression NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 NotEqual OneHot Pad PadV2
+    ScatterElements ScatterND Select SelectV2 Where
     """.split()
 )
 MASKS = frozenset(("Add", "AddV2"))
 PASSES_ON = frozenset(
     """
-    BroadcastTo Cast Concat ConcatV2 Constant Enter Expand ExpandDims Gather GatherV2 Identity Loop Pack Reshape Slice
-    Squeeze StridedSlice Switch Tile Transpose Unsqueeze
+    BroadcastTo Cast Concat ConcatV2 Enter Exit Expand ExpandDims Gather GatherV2 Identity Loop Merge NextIteration Pack
+    Reshape Slice Squeeze StridedSlice Switch Tile Transpose Trilu Unsqueeze
     """.split()
 )
 

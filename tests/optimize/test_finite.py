@@ -86,6 +86,7 @@ def test_broken_weights_beside_the_graph_are_refused(tmp_path: Path) -> None:
         ([helper.make_node("Clip", ["x", "c"], ["y"])], -np.inf),
         ([helper.make_node("Min", ["x", "c"], ["y"])], np.inf),
         ([helper.make_node("Add", ["x", "c"], ["y"])], -np.inf),
+        ([helper.make_node("NonMaxSuppression", ["x", "x", "", "", "c"], ["y"])], -np.inf),
         ([helper.make_node("Expand", ["c", "s"], ["e"]), helper.make_node("Max", ["x", "e"], ["y"])], -np.inf),
     ],
 )
