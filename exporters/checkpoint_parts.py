@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cameo.errors import CheckpointError
 from exporters.checkpoint_kinds import fits, looks_like
+from exporters.plain_numpy import PlainArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,8 +109,8 @@ def _tensor(value: Any) -> Tensor | None:
     """A tensor, or an array of numbers as one."""
     import torch
 
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), copy=True))
+    if isinstance(value, PlainArray):
+        return None if value.values is None else torch.from_numpy(value.values)
     return value if isinstance(value, torch.Tensor) else None
 
 

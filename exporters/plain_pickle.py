@@ -10,13 +10,11 @@ import pickle
 import re
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cameo.errors import CheckpointError
+from exporters.plain_numpy import MAKERS
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)|<(?:class|function|built-in function) '?([\w.]+)")
 _allowing = threading.Lock()  # torch keeps one list of what is allowed for all threads
@@ -42,33 +40,12 @@ def load_plain(path: Path, source: Path | io.BytesIO, network: str, mapped: bool
 
 def _plain_data() -> list[Any]:
     """What training files hold besides tensors: makers of plain values, by the names that pickles call them by."""
-    array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]  # their home moved with NumPy 2
-    named: list[tuple[Callable[..., Any], str]] = [
-        (maker, f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for maker, name in ((array, "_reconstruct"), (scalar, "scalar"))
-    ]
+    named: list[Any] = [*MAKERS, (_empty_dict, "collections.defaultdict"), (_namespace, "types.SimpleNamespace")]
     for kind in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
         maker = pathlib.PureWindowsPath if "Windows" in kind else pathlib.PurePosixPath
         named += [(maker, f"{home}.{kind}") for home in ("pathlib", "pathlib._local")]
-    named += [(_empty_dict, "collections.defaultdict"), (_namespace, "types.SimpleNamespace")]
-    numbers = {type(np.dtype(code)) for code in np.typecodes["All"]}
     times = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
-    return [
-        *named,
-        np.ndarray,
-        np.dtype,
-        *numbers,
-        *times,
-        argparse.Namespace,
-        list,
-        dict,
-        int,
-        float,
-        str,
-        bool,
-        tuple,
-    ]
+    return [*named, *times, *(argparse.Namespace, list, dict, int, float, str, bool, tuple)]
 
 
 def _empty_dict(*_: Any) -> dict[Any, Any]:

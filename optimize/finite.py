@@ -1,8 +1,8 @@
 """One rule for every format: weights are finite numbers.
 
 A NaN is a broken weight wherever it stands. An infinity is one too, except in a constant of a graph that only bounds
-or masks: every way from it leads to a comparison, a clip, a threshold, a choice or a fill, or, where it is negative, to an addition
-(docs/decisions/110).
+or masks: every way from it leads to a comparison, a clip, a threshold, a choice or a fill, or, where it is
+negative, to an addition (docs/decisions/110).
 """
 
 from __future__ import annotations

@@ -226,6 +226,29 @@ def test_arrays_are_weights_as_tensors_are(order: str, tmp_path: Path) -> None:
     assert state["n"].tolist() == [7]
 
 
+class _Forged:
+    """An array of one object, whose pointer is in the file: what NumPy's own `_reconstruct` would make of it."""
+
+    def __reduce__(self) -> Any:
+        return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (1,), _ForgedDtype(), False, b"A" * 8)
+
+
+class _ForgedDtype:
+    def __reduce__(self) -> Any:
+        return np.dtype, ("O", False, True), (3, "|", None, None, None, 8, 8, 0)
+
+
+def test_a_forged_dtype_makes_no_objects_of_bytes(tmp_path: Path) -> None:
+    assert_is_weights(load_state_dict(saved(tmp_path, {"iter": _Forged(), "g": WEIGHTS}), "any"))
+
+
+def test_an_array_of_another_size_than_it_says_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"a": np.arange(3.0)}, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"K\x01K\x03\x85", b"K\x01K\x04\x85"))
+    with pytest.raises(CheckpointError, match=r"an array of float64 \[4\] has 24 bytes"):
+        load_state_dict(path, "any")
+
+
 def test_nothing_stays_allowed(tmp_path: Path) -> None:
     before = torch.serialization.get_safe_globals()
     load_state_dict(saved(tmp_path, {"iter": np.float64(3), "g": WEIGHTS}), "any")
