@@ -23,6 +23,7 @@ _KINDS: tuple[tuple[bytes, str, str], ...] = (
     (rb"\s*<(?i:!doctype|html|\?xml)", "a web page", _AGAIN),
     (rb'\s*\{.*"weight_map"', "the index of a checkpoint in several files", "join them into one .safetensors"),
     (rb"[\x20-\x7e\x80-\xff\s]+\Z", "a text", "it may tell why the download failed"),
+    (rb".{4}\0{4}\{", SAFETENSORS, "name the file of this network"),  # its length comes first, and may look like others
     (rb"\0{64}", "empty at its beginning", "the download did not end; start it again"),
     (rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", "name the file that the authors publish"),
     (rb"GGUF", "a GGUF file", "name the checkpoint that it was made from"),

@@ -85,6 +85,18 @@ def test_a_checkpoint_of_torch_that_is_called_safetensors(tmp_path: Path) -> Non
         load_state_dict(path, "any")
 
 
+@pytest.mark.parametrize(
+    "begins_like", [b"\x08\x01\x12", b"\x08\x03\x12", b"PK\x03"], ids=["SavedModel", "ONNX", "zip"]
+)
+def test_a_safetensors_file_is_told_whatever_its_header_is_long(begins_like: bytes, tmp_path: Path) -> None:
+    length = int.from_bytes(begins_like, "little")
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    header = json.dumps({"a": entry}).encode().ljust(length)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(length.to_bytes(8, "little") + header + np.arange(4, dtype=np.float32).tobytes())
+    assert load_state_dict(path, "any")["a"].tolist() == [0, 1, 2, 3]
+
+
 def test_numbers_that_float32_cannot_hold_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="w has 1 of 2 values that are NaN or infinite"):
         load_state_dict(saved(tmp_path, {"w": torch.tensor([1e300, 1], dtype=torch.float64)}), "any")
