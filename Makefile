@@ -9,6 +9,7 @@ CALIBRATION ?=
 PRUNE   ?=
 FAST    ?=
 RECOVER_STEPS ?=
+PART    ?=
 OUT     ?= build/$(MODEL)
 PHOTOS  ?=
 PORT    ?= 8000
@@ -36,11 +37,12 @@ demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 test: $(VENV) ## run the tests
 	@$(BIN)/python -m pytest
 
-engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp16|int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=1500] [OUT=build/dctnet]
+engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp16|int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=1500] [PART=gpen-bfr-512=g_ema] [OUT=build/dctnet]
 	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }
 	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)' \
 		--precision '$(PRECISION)' $(if $(CALIBRATION),--calibration $(CALIBRATION)) \
-		$(if $(PRUNE),--prune $(PRUNE)) $(if $(FAST),--fast) $(if $(RECOVER_STEPS),--recover-steps $(RECOVER_STEPS))
+		$(if $(PRUNE),--prune $(PRUNE)) $(if $(FAST),--fast) $(if $(RECOVER_STEPS),--recover-steps $(RECOVER_STEPS)) \
+		$(PART:%=--part %)
 
 validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=folder] [OUT=build/dctnet]
 	@$(BIN)/python -m pipeline validate $(OUT) $(if $(PHOTOS),--photos $(PHOTOS))

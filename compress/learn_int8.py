@@ -23,10 +23,11 @@ THRESHOLD_BATCHES = 8
 
 @dataclass(frozen=True)
 class LearnInt8:
-    """A network that has learned to live with INT8, taught by itself before it had to."""
+    """A network that has learned to live with INT8, taught by itself before it had to; `part` as in PruneChannels."""
 
     network: Handed
     teaching: Teaching
+    part: str = ""
 
     PACE: ClassVar[float] = 0.1  # it only has to move weights by parts of a step
     name: ClassVar[str] = "learn-int8"
@@ -48,7 +49,7 @@ class LearnInt8:
         from compress.recovery.fake_quant import FakeQuantized
 
         form = self.network.form
-        original = form.load(source)
+        original = form.load(source, self.part)
         learner = deepcopy(original)
         photos = self.teaching.read(form)
         student = FakeQuantized(learner, form.run, self.teaching.examples(form, photos, THRESHOLD_BATCHES))
@@ -61,4 +62,4 @@ class LearnInt8:
 
 def stage(network: Handed, wish: Wish) -> LearnInt8 | None:
     """The stage of this variant, if INT8 is to be learned."""
-    return LearnInt8(network, wish.teaching(network, VARIANT, LearnInt8.PACE)) if wish.learn_int8 else None
+    return LearnInt8(network, wish.teaching(network, VARIANT, LearnInt8.PACE), wish.part) if wish.learn_int8 else None

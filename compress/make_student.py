@@ -22,4 +22,6 @@ class MakeStudent(PruneChannels):
 
 def stage(network: Handed, wish: Wish) -> MakeStudent | None:
     """The stage of this variant, if it is wanted."""
-    return MakeStudent(network, wish.prune, teaching=wish.teaching(network, VARIANT)) if wish.fast else None
+    if not wish.fast:
+        return None
+    return MakeStudent(network, wish.prune, teaching=wish.teaching(network, VARIANT), part=wish.part)

@@ -31,7 +31,7 @@ class PruneChannels:
     """A network without the least important `ratio` of its channels, taught by the one that has them all.
 
     `stages` are ratios for groups by name or pattern, `multiple` what widths are rounded down to. Importance "auto" is
-    "taylor" where there are photos, else "l2".
+    "taylor" where there are photos, else "l2". `part` names the weights in a file that has several.
     """
 
     network: Handed
@@ -40,6 +40,7 @@ class PruneChannels:
     multiple: int = 8
     importance: Literal["auto", "l2", "taylor"] = "auto"
     teaching: Teaching = field(default_factory=Teaching)
+    part: str = ""
 
     separable: ClassVar[bool] = False
     name: ClassVar[str] = "prune-channels"
@@ -59,7 +60,7 @@ class PruneChannels:
         from compress.recovery.distil import kept_channels
 
         form = self.network.form
-        original = form.load(source)
+        original = form.load(source, self.part)
         photos = self.teaching.read(form) if self._needs_photos else None
         groups = form.groups(original)
         kept = choose(groups, Ratios(self.ratio, self.stages, self.multiple), self._importance(form, original, photos))
@@ -108,4 +109,6 @@ class PruneChannels:
 
 def stage(network: Handed, wish: Wish) -> PruneChannels | None:
     """The stage of this variant, if channels are to be pruned."""
-    return PruneChannels(network, wish.prune, teaching=wish.teaching(network, VARIANT)) if wish.prune else None
+    if not wish.prune:
+        return None
+    return PruneChannels(network, wish.prune, teaching=wish.teaching(network, VARIANT), part=wish.part)

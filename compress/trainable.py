@@ -30,8 +30,8 @@ class Trainable(Protocol):
     learning_rate: float
     """The highest, of Adam, for a network that has much to learn."""
 
-    def load(self, path: Path) -> nn.Module:
-        """The network of a checkpoint; CheckpointError if it is another's, or a student's."""
+    def load(self, path: Path, part: str = "") -> nn.Module:
+        """The network of a checkpoint, or of a part of one; CheckpointError if it is another's, or a student's."""
 
     def rebuild(self, state: Mapping[str, Tensor]) -> nn.Module:
         """A network with these weights, which give its widths."""

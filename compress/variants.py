@@ -33,7 +33,8 @@ class Variant(Protocol):
 class Wish:
     """What a build asks for: a share of channels to `prune`, a `fast` student, weights that have learned INT8.
 
-    They learn from `photos` in `steps` steps; below `folder` is where one that was killed goes on.
+    They learn from `photos` in `steps` steps; below `folder` is where one that was killed goes on. `part` names the
+    weights in a checkpoint that has several.
     """
 
     prune: float = 0.0
@@ -42,6 +43,7 @@ class Wish:
     photos: Photos = field(default_factory=Photos)
     steps: int = 0
     folder: Path = field(default_factory=Path)
+    part: str = ""
 
     def teaching(self, network: Handed, variant: str, pace: float = Teaching.pace) -> Teaching:
         """How the variant learns."""

@@ -70,13 +70,15 @@ def family_of(network: str) -> Family:
     raise CheckpointError(f"there is no network '{network}': choose one of {', '.join(network_names())}")
 
 
-def open_original(network: str, weights: Path) -> Session:
+def open_original(network: str, weights: Path, part: str = "") -> Session:
     """The original of `network`, loaded from the file (or the folder of several) that its authors publish.
+
+    `part` names the weights in a file that has several.
 
     Raises:
         CheckpointError: no such network, or `weights` is not its checkpoint.
     """
-    return family_of(network).open_original(network, weights)
+    return family_of(network).open_original(network, weights, part)
 
 
 def recipe_of(network: str) -> Recipe:

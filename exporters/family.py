@@ -90,9 +90,9 @@ class Family:
         """The distributions that run its originals."""
         return cast(tuple[str, ...], self.module("original").LIBRARIES)
 
-    def open_original(self, network: str, weights: Path) -> Session:
-        """The network as its authors run it."""
-        return cast("Session", self.module("original").open_original(network, weights))
+    def open_original(self, network: str, weights: Path, part: str = "") -> Session:
+        """The network as its authors run it, from the `part` of a file that has several."""
+        return cast("Session", self.module("original").open_original(network, weights, *filter(None, [part])))
 
     def recipe(self, network: str) -> Recipe:
         """How one of its networks becomes engines."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cameo.errors import CheckpointError
+from metrics.finite import check_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +59,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """The ONNX model at `path`.
 
     Raises:
-        CheckpointError: missing, damaged, or its external weight data is missing.
+        CheckpointError: missing, damaged, its external weight data is missing, or weights that are not finite.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -75,6 +76,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node:
         raise CheckpointError(f"{path} holds no nodes: expected an ONNX graph; export it again")
+    check_onnx(path, model)
     return model
 
 

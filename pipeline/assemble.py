@@ -122,7 +122,7 @@ def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, A
         inputs,
         outputs,
         place(f"networks/{name}.onnx", part.graphs["fp32"].artifact),
-        {"file": part.weights.path.name, "sha256": part.weights.sha256},
+        _source(part),
         tuple(
             entry
             for one in (part, *variants)
@@ -136,6 +136,12 @@ def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, A
             if (made := _made(one, precision))
         },
     )
+
+
+def _source(part: Part) -> dict[str, str]:
+    """Where the network comes from; which part of the file is said only where somebody chose."""
+    source = {"file": part.weights.path.name, "sha256": part.weights.sha256}
+    return source | ({"part": part.part} if part.part else {})
 
 
 def _made(part: Part, precision: str) -> str:

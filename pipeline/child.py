@@ -106,11 +106,13 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
 
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     answers = os.fdopen(int(answer_fd), "w", buffering=1)
-    logging.getLogger().addHandler(_ProgressHandler(answers))
+    handler = _AnswerHandler(answers)
+    logging.getLogger().addHandler(handler)
     module, _, attribute = name.partition(":")
     stage = TypeAdapter(getattr(importlib.import_module(module), attribute)).validate_json(parameters)
     try:
-        answer: dict[str, Any] = {"facts": dict(stage.run(Path(source), Path(out)))}
+        facts = dict(stage.run(Path(source), Path(out)))
+        answer: dict[str, Any] = {"facts": facts | ({"notes": handler.notes} if handler.notes else {})}
     except (CameoError, OSError) as error:
         traceback.print_exc()
         known = error if isinstance(error, CameoError) else _output_error(error, Path(out))
@@ -120,16 +122,19 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
     return 1 if "error" in answer else 0
 
 
-class _ProgressHandler(logging.Handler):
-    """Passes on the log records that tell progress, as lines of JSON."""
+class _AnswerHandler(logging.Handler):
+    """Passes on the log records that tell progress, as lines of JSON, and keeps those that are a note to the user."""
 
     def __init__(self, answers: TextIO) -> None:
         super().__init__()
         self._answers = answers
+        self.notes: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "progress"):
             self._answers.write(json.dumps({"progress": record.progress}) + "\n")
+        if hasattr(record, "note"):
+            self.notes.append(record.note)
 
 
 def _output_error(error: OSError, out: Path) -> OutputError:

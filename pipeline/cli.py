@@ -25,6 +25,7 @@ NetworkName = Annotated[str, typer.Argument(help="A network of `python -m pipeli
 Engines = Annotated[str, typer.Option(help="Comma-separated engines; default: all that can be built here.")]
 Gpus = Annotated[str, typer.Option(help="Comma-separated GPUs (rtx3060) or targets (sm_86) for engines built ahead.")]
 
+PartName = Annotated[str, typer.Option(help="Which weights of a file that has several; default: the averaged ones.")]
 Precisions = Annotated[str, typer.Option(help="Precisions (fp32,bf16,fp16,int8); default: the recipe's.")]
 CalibrationPhotos = Annotated[
     Path | None, typer.Option(help="A folder of photos that conversions are calibrated on; default: the demo's.")
@@ -69,6 +70,7 @@ def export(
     network: NetworkName,
     weights: Annotated[Path, typer.Option(help="The checkpoint as its authors publish it.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    part: PartName = "",
 ) -> None:
     """Turn one checkpoint into a clean ONNX graph (all passes of its recipe included)."""
     import exporters
@@ -79,7 +81,9 @@ def export(
     exporters.family_of(network)
     _check_suffix(out, ".onnx")
     checkpoint = Artifact.of(weights) if weights.is_file() else weights_in(weights, network)
-    for stage, result in exported(network, checkpoint or Artifact(weights, "", ""), Store(_store(out))):
+    for stage, result in exported(
+        network, checkpoint or Artifact(weights, "", ""), Store(_store(out), note=console.print), part
+    ):
         facts = result.facts
         nodes = facts["onnx_nodes"] if "onnx_nodes" in facts else f"{facts['nodes_before']} -> {facts['nodes_after']}"
         console.print(f"{stage.name}: {nodes} nodes")
@@ -137,12 +141,13 @@ def prune(
     photos: Annotated[Path | None, typer.Option(help="A folder of photos, without labels.")] = None,
     recover_steps: Annotated[int, typer.Option(help="Steps of learning the original again from the photos.")] = 0,
     separable: Annotated[bool, typer.Option("--separable", help="Depthwise-separable convolutions as well.")] = False,
+    part: PartName = "",
 ) -> None:
     """Remove the channels that matter least; a pruned checkpoint is a checkpoint, which export reads as any other."""
     from pipeline.prune import Request
     from pipeline.prune import prune as prune_checkpoint
 
-    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps, separable)
+    request = Request(network, ratio, tuple(stage or ()), multiple, importance, photos, recover_steps, separable, part)
     for line in prune_checkpoint(request, weights, out, console.print):
         console.print(line)
     console.print(f"wrote {out}")
@@ -177,6 +182,7 @@ def build(
     prune: Annotated[float, typer.Option(help="Also build the networks without this share of channels (0.3).")] = 0.0,
     fast: Annotated[bool, typer.Option("--fast", help="Also build depthwise-separable students.")] = False,
     recover_steps: Annotated[int, typer.Option(help="Steps in which these, and INT8, learn from --calibration.")] = 0,
+    part: Annotated[list[str] | None, typer.Option(help="NETWORK=NAME, as --part of export; repeatable.")] = None,
 ) -> None:
     """Run all stages of a model, cached, and put its bundle together."""
     from cameo.artifact import size_of
@@ -185,7 +191,8 @@ def build(
     from pipeline.parts import BuildOptions
 
     targets = _targets(gpu) or BuildOptions().targets
-    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps)
+    parts = dict(map(_network_part, part or ()))
+    options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps, parts)
     changed = build_bundle(find_model(model), weights, out, options, console.print)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")
@@ -211,6 +218,13 @@ def validate(
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _network_part(text: str) -> tuple[str, str]:
+    network, _, name = text.partition("=")
+    if not (network and name):
+        raise CheckpointError(f"--part {text}: expected NETWORK=NAME, such as gpen-bfr-512=g_ema")
+    return network, name
 
 
 def _targets(gpus: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import engines
@@ -18,7 +18,7 @@ from pipeline.calibration import calibration_photos
 from pipeline.prune import fidelity
 from pipeline.recommend import FEW_PHOTOS, INT8, with_recommendations
 from pipeline.stage import Stage
-from pipeline.stages import builder, converter, graph_of
+from pipeline.stages import builder, converter, exporter_of, graph_of
 from pipeline.store import Result, Store
 
 Say = Callable[[str], None]
@@ -31,7 +31,8 @@ class BuildOptions:
     Without `precisions`, all of the recipe. `calibration` is the folder of photos for conversions, None the demo's.
     With `prune`, a share of channels, the bundle also gets the networks without them, in the mode "balanced"; with
     `fast`, depthwise-separable students (without those channels as well), in the mode "fast". In `recover_steps` steps
-    each learns from the photos of `calibration` to draw what the original draws, and so does what becomes INT8.
+    each learns from the photos of `calibration` to draw what the original draws, and so does what becomes INT8. `parts`
+    says by network which of the weights in its file are meant.
     """
 
     engines: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class BuildOptions:
     prune: float = 0.0
     fast: bool = False
     recover_steps: int = 0
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def learns_int8(self) -> bool:
@@ -67,6 +69,7 @@ class Part:
 
     recipe: Recipe
     weights: Artifact
+    part: str
     form: Form
     precisions: tuple[str, ...]
     graphs: Mapping[str, Result]
@@ -75,6 +78,11 @@ class Part:
 
 def check(model: Model, options: BuildOptions) -> None:
     """Raises CameoError if the model cannot be built like that."""
+    for network, part in options.parts.items():
+        if network not in model.networks:
+            known_networks = ", ".join(model.networks)
+            raise CheckpointError(f"{model.name} has no network '{network}': --part names one of {known_networks}")
+        exporter_of(network, part)
     recipes = [exporters.recipe_of(network) for network in model.networks]
     known = dict.fromkeys(name for recipe in recipes for name in (*recipe.precisions, *recipe.on_request))
     for name in options.precisions:
@@ -112,7 +120,8 @@ def _lighter(recipe: Recipe, options: BuildOptions, store: Store) -> Iterator[tu
         return
     photos = Photos() if options.calibration is None else Photos.of(options.calibration)
     learns = options.learns_int8 and INT8 in recipe.on_request
-    wish = Wish(options.prune, options.fast, learns, photos, options.recover_steps, store.folder)
+    part = options.parts.get(recipe.network, "")
+    wish = Wish(options.prune, options.fast, learns, photos, options.recover_steps, store.folder, part)
     for variant in variants():
         stage = variant.stage(exporters.trainable(recipe.network), wish)
         if stage is not None:
@@ -133,7 +142,8 @@ class _Builder:
     def part(self, form: Form, source: Artifact, itself: Part | None = None) -> Part:
         """The form whose checkpoint is `source`, with its graphs and engines; `itself` is the network as it is."""
         precisions, pairs = self._chosen(form)
-        graphs = {"fp32": graph_of(self.recipe.network, source, self.store)}
+        of = self.options.parts.get(self.recipe.network, "") if itself is None else ""
+        graphs = {"fp32": graph_of(self.recipe.network, source, self.store, of)}
         original = itself.graphs["fp32"].artifact if itself else None
         for precision in dict.fromkeys(wanted for _, wanted in pairs if wanted not in graphs):
             graphs[precision] = self.store.run(self._converter(precision, original), graphs["fp32"].artifact)
@@ -144,7 +154,7 @@ class _Builder:
         built = {pair: engine(*pair) for pair in pairs}
         rivals = {**(itself.engines if itself else {}), **built}
         built = with_recommendations(self.recipe, built, rivals, engine, self.store, self.say)
-        return Part(self.recipe, source, form, precisions, graphs, built)
+        return Part(self.recipe, source, of, form, precisions, graphs, built)
 
     def _converter(self, precision: str, original: Artifact | None) -> Stage:
         photos = calibration_photos(self.options.calibration)

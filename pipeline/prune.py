@@ -57,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line was asked for; `stages` are GROUP=RATIO."""
+    """What the command line was asked for; `stages` are GROUP=RATIO, `part` is of a file that has several."""
 
     network: str
     ratio: float
@@ -67,6 +67,7 @@ class Request:
     photos: Path | None = None
     recover_steps: int = 0
     separable: bool = False
+    part: str = ""
 
     def stage(self, out: Path) -> PruneChannels:
         """The stage that does it; beside `out` is the place where a recovery that was killed is resumed from.
@@ -93,6 +94,7 @@ class Request:
             self.multiple,
             self.importance,  # type: ignore[arg-type]
             Teaching(photos, self.recover_steps, checkpoints=place),
+            self.part,
         )
 
 
@@ -123,7 +125,8 @@ def prune_and_measure(
     stage, store, original = request.stage(out), Store(_store(out), say), Artifact.of(weights)
     result = store.run(stage, original)
     copy_into_place(result.artifact.path, out)
-    exported = [graph_of(request.network, one, store).artifact for one in (original, Artifact.of(out))]
+    sources = ((original, request.part), (Artifact.of(out), ""))
+    exported = [graph_of(request.network, artifact, store, part).artifact for artifact, part in sources]
     return result.facts, list(costs(result, exported, stage.size, store))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import engines
 import exporters
 import optimize
 from cameo.artifact import Artifact
 from engines import EngineOptions
+from exporters.checkpoints.parts import no_parts
 from exporters.recipe import Recipe
 from optimize.precision.calibration import Calibration
 from pipeline.stage import Stage
@@ -28,9 +30,21 @@ def weights_in(folder: Path, network: str) -> Artifact | None:
     return Artifact.of(folder / names[0]) if len(names) == 1 else Artifact.of_files(folder, names)
 
 
-def exported(network: str, weights: Artifact, store: Store) -> Iterator[tuple[Stage, Result]]:
+def exporter_of(network: str, part: str = "") -> Stage:
+    """The exporter that reads one part of a checkpoint; "" is the one to be read if nobody says.
+
+    Raises:
+        CheckpointError: checkpoints of this network have no parts.
+    """
+    stage: Any = exporters.family_of(network).exporter(network)
+    if part and not hasattr(stage, "part"):
+        raise no_parts(network, part)
+    return cast(Stage, replace(stage, part=part) if part else stage)
+
+
+def exported(network: str, weights: Artifact, store: Store, part: str = "") -> Iterator[tuple[Stage, Result]]:
     """Every stage from a checkpoint to the clean FP32 graph, with its result; the last one's is the graph."""
-    stages = (exporters.family_of(network).exporter(network), *pass_stages(exporters.recipe_of(network)))
+    stages = (exporter_of(network, part), *pass_stages(exporters.recipe_of(network)))
     artifact = weights
     for stage in stages:
         result = store.run(stage, artifact)
@@ -38,9 +52,9 @@ def exported(network: str, weights: Artifact, store: Store) -> Iterator[tuple[St
         artifact = result.artifact
 
 
-def graph_of(network: str, weights: Artifact, store: Store) -> Result:
+def graph_of(network: str, weights: Artifact, store: Store, part: str = "") -> Result:
     """The clean FP32 graph of a checkpoint."""
-    *_, (_, result) = exported(network, weights, store)
+    *_, (_, result) = exported(network, weights, store, part)
     return result
 
 

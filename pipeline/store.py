@@ -40,11 +40,18 @@ class Result:
 
 
 class Store:
-    """A folder of cached stage results."""
+    """A folder of cached stage results; `report` is told what is built, `note` (or `report`) what stages say."""
 
-    def __init__(self, folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        report: Callable[[str], None] = lambda line: None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         self.folder = folder
         self._report = report
+        self._note = note or report
+        self._said: set[str] = set()
         self.built = 0
         self.reused = 0
         try:
@@ -58,17 +65,20 @@ class Store:
     def run(self, stage: Stage, source: Artifact) -> Result:
         """The result of `stage` on `source`, from the store if it is there and whole, else built now.
 
+        What the stage has to say to the user ("notes" in its facts) is said either way, and once.
+
         Raises:
             CameoError: what the stage raised; nothing is kept but its log.
         """
         key = stage_key(stage, source.sha256)
         place = self.folder / f"{stage.name}-{key[:16]}"
-        found = _read(place, key, stage)
-        if found is not None:
-            self.reused += 1
-            return found
-        result = self._build(stage, source, key, place)
-        self.built += 1
+        result = _read(place, key, stage) or self._build(stage, source, key, place)
+        self.built += result.built
+        self.reused += not result.built
+        for note in result.facts.get("notes", ()):
+            if note not in self._said:
+                self._said.add(note)
+                self._note(note)
         return result
 
     def _build(self, stage: Stage, source: Artifact, key: str, place: Path) -> Result:

@@ -46,7 +46,8 @@ def validate_bundle(
     built = {(e.engine, e.precision, e.mode) for network in bundle.networks.values() for e in network.engines}
     gates = [gate for gate in gates if any(gate.covers(gate.network, *engine) for engine in built)]
     sizes = {name: recipes[name].sizes for name in bundle.networks}
-    options = options or ValidationOptions(by_network=sizes, flow_options=known.flow_options)
+    parts = {name: str(network.source.get("part", "")) for name, network in bundle.networks.items()}
+    options = options or ValidationOptions(by_network=sizes, flow_options=known.flow_options, parts=parts)
     chosen = _photos(photos or DEMO_PHOTO)
     say(f"comparing {', '.join(originals)} with their originals on {len(chosen)} photo(s)")
     report = run_validation(folder, originals, chosen, gates, options)

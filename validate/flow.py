@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,8 @@ class FlowComparison:
         with ExitStack() as stack:
             spec = Spec(f"{NAME}/original", NAME, bundle=str(self._bundle.folder.resolve()), flow=True)
             originals = {name: str(self._weights[name].resolve()) for name in self._bundle.networks}
-            spec = replace(spec, originals=originals, flow_options=self._options.flow_options)
+            options = self._options
+            spec = replace(spec, originals=originals, parts=options.parts, flow_options=options.flow_options)
             starting = Starting(scratch, _PATIENCE * self._options.timeout_s)
             original = starting.start(stack, spec, self._contenders, self._spec)
             running = [contender for contender in self._contenders if contender.session is not None]
@@ -209,5 +211,5 @@ def feeds_of(takes: Sequence[str], photos: Mapping[str, Picture]) -> dict[str, d
 def _save(scratch: Path, name: str, pictures: Mapping[str, Picture]) -> Path:
     """Pictures as the feeds of a network, in a file."""
     path = scratch / f"{name}.npz"
-    np.savez(path, **{taken: picture[None] for taken, picture in pictures.items()})
+    np.savez(path, **dict[str, Any]({taken: picture[None] for taken, picture in pictures.items()}))
     return path

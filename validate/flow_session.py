@@ -60,10 +60,12 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
         settings = {name: spec[name] for name in ("engine", "precision", "mode", "device", "threads")}
         loaded = load(spec["bundle"], **settings, **spec["flow_options"])
         return FlowSession(loaded.flow, loaded.run, loaded.close)
-    return _on_originals(Path(spec["bundle"]), spec["originals"], spec["flow_options"])
+    return _on_originals(Path(spec["bundle"]), spec["originals"], spec["parts"], spec["flow_options"])
 
 
-def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str, Any]) -> FlowSession:
+def _on_originals(
+    folder: Path, weights: Mapping[str, str], parts: Mapping[str, str], options: Mapping[str, Any]
+) -> FlowSession:
     from cameo.bundle import Bundle
     from exporters import open_original
 
@@ -72,6 +74,9 @@ def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str
     chosen, request = told_apart(module, options)
     assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
     with ExitStack() as opening:
-        sessions = {name: opening.enter_context(open_original(name, Path(weights[name]))) for name in bundle.networks}
+        sessions = {
+            name: opening.enter_context(open_original(name, Path(weights[name]), parts.get(name, "")))
+            for name in bundle.networks
+        }
         flow = module.open_flow(sessions, assets, chosen)
         return FlowSession(flow, lambda photos: flow.run(photos, request), opening.pop_all().close)

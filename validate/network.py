@@ -38,7 +38,8 @@ class ValidationOptions:
     """Sizes are (height, width). `threads` 0 leaves every engine its own default, as the original has its own.
 
     `by_network` says them for networks that are too slow for the usual ones, or meant for others. Without `flow`, only
-    networks are compared; `flow_options` are those that it is opened with.
+    networks are compared; `flow_options` are those that it is opened with. `parts` are those of the checkpoints that
+    the networks were made from, by network, where a file has several.
     """
 
     fidelity_sizes: tuple[Size, ...] = Sizes().fidelity
@@ -49,6 +50,7 @@ class ValidationOptions:
     by_network: Mapping[str, Sizes] = field(default_factory=dict)
     flow: bool = True
     flow_options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def sizes_of(self, network: str) -> Sizes:
         """The sizes at which `network` is compared and timed."""
@@ -88,7 +90,8 @@ class NetworkComparison:
         sizes = runnable_sizes(self._network, self._sizes.fidelity)
         latency_size = runnable_sizes(self._network, [self._sizes.latency])[0]
         with ExitStack() as stack:
-            spec = Spec(f"{self._network.name}/original", self._network.name, weights=str(self._weights.resolve()))
+            name, weights = self._network.name, str(self._weights.resolve())
+            spec = Spec(f"{name}/original", name, weights=weights, parts=self._options.parts)
             original = Starting(scratch, self._options.timeout_s).start(stack, spec, self._contenders, self._spec)
             taking_part = [contender for contender in self._contenders if contender.session is not None]
             for size in sizes:

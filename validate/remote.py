@@ -32,7 +32,7 @@ class Spec:
     """What a worker loads: the original where `weights` is a path, else an engine of `bundle`.
 
     With `flow`, it is the whole flow of `bundle`, opened with `flow_options`: on the checkpoints `originals`, by
-    network, if there are some, else on its engines.
+    network, if there are some, else on its engines. `parts` says by network which weights of a checkpoint are meant.
     """
 
     subject: str
@@ -46,6 +46,7 @@ class Spec:
     threads: int = 0
     flow: bool = False
     originals: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
     flow_options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -44,7 +44,7 @@ def open_session(spec: Mapping[str, Any]) -> Session:
     if spec["weights"]:
         from exporters import open_original
 
-        return open_original(spec["network"], Path(spec["weights"]))
+        return open_original(spec["network"], Path(spec["weights"]), spec["parts"].get(spec["network"], ""))
     from cameo.backends import SessionOptions, backend
     from cameo.bundle import Bundle
     from cameo.noise import with_noise

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cameo.errors import CheckpointError
+from exporters.checkpoints.file_kinds import FROZEN_GRAPH, refuse_other_kinds
+from exporters.checkpoints.frozen_weights import check_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +62,7 @@ def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
         ) from None
     _check_ops(graph, path)
     _check_nodes(graph, path, network, needed)
+    check_weights(graph, path)
     return graph
 
 
@@ -74,6 +77,7 @@ def _read_bytes(path: Path, network: str) -> bytes:
         raise CheckpointError(f"{path} is empty: {network} needs its frozen graph (.pb); download it again")
     if size > _MAX_BYTES:
         raise CheckpointError(f"{path} has {size:,} bytes, a frozen graph has at most {_MAX_BYTES:,}: check --weights")
+    refuse_other_kinds(path, network, (FROZEN_GRAPH,))
     return path.read_bytes()
 
 

@@ -31,6 +31,14 @@ def looks_like(shapes: Shapes) -> str:
     return f"a network unknown here ({len(shapes)} keys: {examples}, ...)" if shapes else "an empty state dict"
 
 
+def fits(shapes: Shapes, network: str) -> bool:
+    """Whether these are a network of the same family as `network`; True where there is no such family."""
+    import exporters
+
+    owners = [family for family in exporters.families() if network in family.networks]
+    return not owners or bool(owners[0].recognise(shapes))
+
+
 def has_keys(shapes: Shapes, *keys: str) -> bool:
     """Whether all of `keys` are there."""
     return all(key in shapes for key in keys)

@@ -6,48 +6,50 @@ prefix of a wrapper (`module.`). All come out as float32 tensors under the keys 
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cameo.errors import CheckpointError
+from exporters.checkpoints.file_kinds import PYTORCH, SAFETENSORS, other_kind, refuse_other_kinds
 from exporters.checkpoints.kinds import Shapes, looks_like
-from exporters.checkpoints.safetensors_file import read_safetensors
+from exporters.checkpoints.parts import choose
+from exporters.checkpoints.torch_file import read_torch_file
+from metrics.finite import not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Module = TypeVar("Module", bound="nn.Module")
 
-CONTAINERS = ("g_ema", "params_ema", "net_recon", "state_dict", "params", "model", "net", "g")
-"""Where training files keep the weights to serve, the averaged ones first."""
-
-WRAPPERS = ("module.model.", "module.", "_orig_mod.", "g_ema.")
-"""Prefixes that data parallelism, torch.compile and whole-trainer dicts put before every key."""
-
-_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
-_POINTER = b"version https://git-lfs"
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _EXAMPLES = 3
+_MOST_GROWTH = 4
+"""Times its file that a checkpoint's weights may take as float32: from 8 bits to 32."""
+_SPARE_BYTES = 64 * 2**20
 
 
-def load_state_dict(path: Path, network: str) -> dict[str, Tensor]:
-    """The weights in the file at `path`, float32 on the CPU by key; `network` is only named in errors.
+def load_state_dict(path: Path, network: str, part: str = "") -> dict[str, Tensor]:
+    """The weights in the file at `path`, float32 on the CPU by key, of the part called `part` where it has several.
+
+    `network` tells which of several parts are meant, and is named in errors. Averaged weights go before others.
 
     Raises:
-        CheckpointError: missing, damaged, not weights, code, or numbers that are not finite.
+        CheckpointError: missing, damaged, not weights, code, numbers that are not finite, or several parts that could
+            be meant.
     """
     _check_file(path, network)
-    with path.open("rb") as file:
-        start = file.read(64)
-    _check_start(path, start, network)
-    is_safetensors = path.suffix == ".safetensors" or start[8:9] == b"{"
-    loaded = read_safetensors(path) if is_safetensors else _read_pickle(path, network)
-    state = _without_wrappers(_state_dict_in(loaded, path, network))
+    try:
+        kind = refuse_other_kinds(path, network, (PYTORCH, SAFETENSORS))
+        if path.suffix == ".safetensors" and kind == PYTORCH:
+            raise other_kind(path, network, f"{PYTORCH} by another name", "call it .pth")
+        is_safetensors = kind == SAFETENSORS or path.suffix == ".safetensors"
+        loaded = _read_safetensors(path) if is_safetensors else read_torch_file(path, network)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    state = choose(loaded, path, network, part)
+    for key, tensor in state.items():
+        _check_plain(tensor, key, path)
+    _check_sizes(state, path)
     return {key: _checked(tensor, key, path) for key, tensor in state.items()}
 
 
@@ -105,88 +107,70 @@ def _check_file(path: Path, network: str) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: expected the weight file of {network} (.pth, .pt or .safetensors)")
     if not path.is_file():
-        raise CheckpointError(f"there is no file {path}: expected the weights of {network} (.pth, .pt or .safetensors)")
+        what = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
+        raise CheckpointError(f"{what}: expected the weights of {network} (.pth, .pt or .safetensors)")
     if not path.stat().st_size:
         raise CheckpointError(f"{path} is empty: expected the weights of {network}; download the file again")
 
 
-def _check_start(path: Path, start: bytes, network: str) -> None:
-    if _PAGE.match(start):
-        raise CheckpointError(f"{path} is a web page, not the weights of {network}: download the file itself")
-    if start.startswith(_POINTER):
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights of {network}: run `git lfs pull`")
-
-
-def _read_pickle(path: Path, network: str) -> Any:
-    """Whatever torch saved at `path`, built from tensors and plain containers only."""
-    import torch
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of the file by key, mapped from it: pages are read when used."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols and old storages: what matters is raised
-            # Mapped weights take memory only as they are used; files of before torch 1.6 are no zip, hence not mapped.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if forbidden := _GLOBAL.search(str(error)):
-            raise CheckpointError(
-                f"{path} wants to run code ({forbidden[1]}), which weights have no need of: nothing was run; "
-                f"get the weights of {network} from their authors, as a plain state dict or .safetensors"
-            ) from error
-        raise _unreadable(path, network, error) from error
-    except Exception as error:  # a damaged file raises whatever its bytes lead the reader to
-        raise _unreadable(path, network, error) from error
+        return load_file(path)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or only a part of one ({reason}): download it again"
+        ) from error
 
 
-def _unreadable(path: Path, network: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is not a PyTorch checkpoint, or only a part of one ({type(error).__name__}): expected the weights of "
-        f"{network}; compare its size with the published one and download it again"
-    )
+def _check_sizes(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse what is small in its file and large in memory, before any of it is copied.
+
+    A tensor may repeat its numbers (a stride of 0), so that a file of a kilobyte holds gigabytes.
+    """
+    wanted = 4 * sum(tensor.numel() for tensor in state.values())
+    storages = {
+        storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in state.values())
+    }
+    if wanted > _MOST_GROWTH * sum(storages.values()) + _SPARE_BYTES:
+        largest = max(state, key=lambda key: state[key].numel())
+        raise CheckpointError(
+            f"{path} holds {sum(storages.values()):,} bytes of weights that claim to be {wanted:,} (the largest is "
+            f"{largest}, {list(state[largest].shape)}): their numbers are repeated; save them with `.contiguous()`"
+        )
 
 
-def _state_dict_in(loaded: Any, path: Path, network: str) -> dict[str, Tensor]:
+def _check_plain(tensor: Tensor, key: str, path: Path) -> None:
     import torch
 
-    if isinstance(loaded, Mapping):
-        for name in CONTAINERS:
-            if isinstance(loaded.get(name), Mapping):
-                return _state_dict_in(loaded[name], path, network)
-        state = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
-        if state and all(isinstance(key, str) for key in state):
-            return state
-    content = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise CheckpointError(
-        f"{path} holds no state dict of {network} (it holds: {content or 'nothing'}): expected tensors by name, bare "
-        f"or under one of {', '.join(CONTAINERS)}"
-    )
+    is_plain = tensor.layout == torch.strided and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not is_plain or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+        raise _not_plain(tensor, key, path)
 
 
-def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in WRAPPERS:
-        if all(key.startswith(prefix) for key in state):
-            return _without_wrappers({key.removeprefix(prefix): tensor for key, tensor in state.items()})
-    averaged = {key.removeprefix("g_ema."): tensor for key, tensor in state.items() if key.startswith("g_ema.")}
-    return averaged or state
+def _not_plain(tensor: Tensor, key: str, path: Path) -> CheckpointError:
+    kind = "quantized" if tensor.is_quantized else f"{tensor.dtype}, {tensor.layout}"
+    return CheckpointError(f"{path}: {key} is not a plain tensor ({kind}): save it as float32")
 
 
 def _checked(tensor: Tensor, key: str, path: Path) -> Tensor:
-    """The tensor as float32 (integers stay), proven to be dense and finite."""
+    """The tensor as float32 (integers stay), proven to be finite in it."""
     import torch
 
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-        raise CheckpointError(
-            f"{path}: {key} is not a plain tensor ({tensor.dtype}, {tensor.layout}): save it as float32"
-        )
     tensor = tensor.detach()
     if not tensor.is_floating_point():
         return tensor
-    if not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor)).sum())
-        raise CheckpointError(
-            f"{path}: {key} has {bad} of {tensor.numel()} values that are NaN or infinite: the training broke or the "
-            "file is damaged; get it again"
-        )
-    return tensor.float()
+    try:
+        weights = tensor.float()
+    except RuntimeError as error:  # torch has types that it can store and not convert
+        raise _not_plain(tensor, key, path) from error
+    if not torch.isfinite(weights).all():
+        raise not_finite(path, key, int((~torch.isfinite(weights)).sum()), weights.numel())
+    return weights
 
 
 def _count(names: list[str], what: str) -> str:

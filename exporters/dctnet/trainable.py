@@ -19,6 +19,7 @@ from cameo.errors import CheckpointError
 from compress.pruning.groups import ChannelGroup, Member, convolution_group
 from compress.trainable import is_student
 from exporters.checkpoints.frozen_graph import read_frozen_graph
+from exporters.checkpoints.parts import no_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,15 +61,17 @@ class TrainableDctnet:
     def __init__(self, network: str) -> None:
         self._network = network
 
-    def load(self, path: Path) -> nn.Module:
+    def load(self, path: Path, part: str = "") -> nn.Module:
         """The generator of a frozen graph, proven to draw what the graph draws.
 
         Raises:
-            CheckpointError: not a frozen graph, or one of another network.
+            CheckpointError: not a frozen graph, one of another network, or a `part` is asked for.
         """
         from exporters.dctnet.frozen_form import INPUT, OUTPUT, read_variables, separable_layers
         from exporters.dctnet.network import Generator
 
+        if part:
+            raise no_parts(self._network, part)
         read_frozen_graph(path, self._network, (INPUT, OUTPUT))
         variables = read_variables(path)
         if separable_layers(variables):

@@ -44,10 +44,12 @@ log = logging.getLogger(__name__)
 class ExportGpen:
     """A GPEN checkpoint as ONNX in its export form: `image` -> `result`, both S x S.
 
-    Networks that enlarge (`gpen-sr-IN-OUT`) take `noise_0`, ... as well (`Architecture.noise_shapes`).
+    Networks that enlarge (`gpen-sr-IN-OUT`) take `noise_0`, ... as well (`Architecture.noise_shapes`). `part`
+    names the weights in a file that has several.
     """
 
     network: str
+    part: str = ""
 
     name: ClassVar[str] = "export-gpen"
     output: ClassVar[str] = "model.onnx"
@@ -61,7 +63,7 @@ class ExportGpen:
         """
         from exporters.gpen.export_form import ExportForm, RestoredLevels
 
-        generator = load_generator(source, self.network)
+        generator = load_generator(source, self.network, self.part)
         architecture = generator.architecture
         in_side, side = architecture.in_size, architecture.out_size
         form = RestoredLevels(ExportForm(generator), normalised=is_normalised(self.network))
@@ -118,7 +120,7 @@ def is_normalised(network: str) -> bool:
     return not network.startswith("gpen-seg2face")
 
 
-def load_generator(source: Path, network: str) -> FullGenerator:
+def load_generator(source: Path, network: str, part: str = "") -> FullGenerator:
     """The generator in its faithful form, in evaluation mode.
 
     Raises:
@@ -126,7 +128,7 @@ def load_generator(source: Path, network: str) -> FullGenerator:
     """
     from exporters.gpen.network import Architecture, FullGenerator
 
-    state = load_state_dict(source, network)
+    state = load_state_dict(source, network, part)
     shapes = shapes_of(state)
     try:
         architecture = Architecture.from_shapes(shapes)

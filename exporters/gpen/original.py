@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch",)
 
 
-def open_original(network: str, weights: Path) -> Session:
+def open_original(network: str, weights: Path, part: str = "") -> Session:
     """The generator of the checkpoint at `weights`.
 
     Raises:
@@ -29,7 +29,7 @@ def open_original(network: str, weights: Path) -> Session:
     """
     from exporters.gpen.export import is_normalised, load_generator, noise_inputs
 
-    generator, normalised = load_generator(weights, network), is_normalised(network)
+    generator, normalised = load_generator(weights, network, part), is_normalised(network)
 
     noises = noise_inputs(generator.architecture)
 

@@ -43,7 +43,7 @@ class TrainableGpen:
         self._network = network
         self.side = size_of(network)
 
-    def load(self, path: Path) -> nn.Module:
+    def load(self, path: Path, part: str = "") -> nn.Module:
         """The generator of a checkpoint.
 
         Raises:
@@ -51,7 +51,7 @@ class TrainableGpen:
         """
         from exporters.gpen.training_form import quickened
 
-        network = load_generator(path, self._network)
+        network = load_generator(path, self._network, part)
         if network.architecture.separable:
             raise is_student(path)
         return quickened(network)

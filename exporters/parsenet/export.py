@@ -24,11 +24,13 @@ SIZE = 512
 class ExportParseNet:
     """A ParseNet checkpoint as ONNX: `image` -> `mask`, logits of 19 classes.
 
-    `size` is the side of the faces, a multiple of 16: the authors' is 512, smaller is faster and coarser.
+    `size` is the side of the faces, a multiple of 16: the authors' is 512, smaller is faster and coarser. `part` names
+    the weights in a file that has several.
     """
 
     network: str
     size: int = SIZE
+    part: str = ""
 
     name: ClassVar[str] = "export-parsenet"
     output: ClassVar[str] = "model.onnx"
@@ -42,7 +44,7 @@ class ExportParseNet:
         """
         from exporters.parsenet.export_form import ParseNetExport
 
-        network = load_network(source, self.network)
+        network = load_network(source, self.network, self.part)
         model = export_graph(ParseNetExport(network), (self.size, self.size), ["mask"], any_size=False)
         add_image_input(model, RGB, (self.size, self.size))
         return {
@@ -62,7 +64,7 @@ def recognise(shapes: Shapes) -> str:
     return "ParseNet, a face parser" if known else ""
 
 
-def load_network(source: Path, network: str) -> ParseNet:
+def load_network(source: Path, network: str, part: str = "") -> ParseNet:
     """The network in its faithful form, in evaluation mode.
 
     Raises:
@@ -70,4 +72,4 @@ def load_network(source: Path, network: str) -> ParseNet:
     """
     from exporters.parsenet.network import ParseNet
 
-    return with_weights(ParseNet(), load_state_dict(source, network), network, source)
+    return with_weights(ParseNet(), load_state_dict(source, network, part), network, source)

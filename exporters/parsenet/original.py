@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch",)
 
 
-def open_original(network: str, weights: Path) -> TorchSession:
+def open_original(network: str, weights: Path, part: str = "") -> TorchSession:
     """The network of the checkpoint at `weights`.
 
     Raises:
@@ -22,7 +22,7 @@ def open_original(network: str, weights: Path) -> TorchSession:
     """
     from exporters.parsenet.export import load_network
 
-    module = load_network(weights, network)
+    module = load_network(weights, network, part)
 
     def run(image: torch.Tensor) -> Mapping[str, torch.Tensor]:
         mask, _ = module(image / 255 * 2 - 1)

@@ -32,9 +32,10 @@ _TRACED = (32, 48)
 
 @dataclass(frozen=True)
 class ExportRealEsrNet:
-    """A RealESRNet checkpoint as ONNX: `image` -> `result`, `scale` times as large."""
+    """A RealESRNet checkpoint as ONNX: `image` -> `result`, `scale` times as large; `part` is of the file."""
 
     network: str
+    part: str = ""
 
     name: ClassVar[str] = "export-realesrnet"
     output: ClassVar[str] = "model.onnx"
@@ -49,7 +50,7 @@ class ExportRealEsrNet:
         from exporters.realesrnet.export_form import RRDBNetExport
 
         scale = SCALES[self.network]
-        network = load_network(source, self.network)
+        network = load_network(source, self.network, self.part)
         model = export_graph(RRDBNetExport(network), _TRACED, ["levels"], any_size=True)
         add_image_input(model, RGB, ("H", "W"))
         add_image_output(model, RGB, ("H", "W") if scale == 1 else (f"{scale}*H", f"{scale}*W"))
@@ -74,7 +75,7 @@ def recognise(shapes: Shapes) -> str:
     return f"RealESRNet (RRDBNet) x{scale}"
 
 
-def load_network(source: Path, network: str) -> RRDBNet:
+def load_network(source: Path, network: str, part: str = "") -> RRDBNet:
     """The network in its faithful form, in evaluation mode; its depth is the checkpoint's.
 
     Raises:
@@ -82,5 +83,5 @@ def load_network(source: Path, network: str) -> RRDBNet:
     """
     from exporters.realesrnet.network import RRDBNet, count_blocks
 
-    weights = load_state_dict(source, network)
+    weights = load_state_dict(source, network, part)
     return with_weights(RRDBNet(SCALES[network], count_blocks(weights)), weights, network, source)

@@ -28,9 +28,10 @@ _TRACED = (96, 128)
 
 @dataclass(frozen=True)
 class ExportRetinaFace:
-    """A RetinaFace checkpoint as ONNX: `image` -> `loc`, `conf`, `landms`."""
+    """A RetinaFace checkpoint as ONNX: `image` -> `loc`, `conf`, `landms`; of the `part` of a file that has several."""
 
     network: str
+    part: str = ""
 
     name: ClassVar[str] = "export-retinaface"
     output: ClassVar[str] = "model.onnx"
@@ -44,7 +45,7 @@ class ExportRetinaFace:
         """
         from exporters.retinaface.export_form import RetinaFaceExport
 
-        network = load_network(source, self.network)
+        network = load_network(source, self.network, self.part)
         model = export_graph(RetinaFaceExport(network), _TRACED, _LEVELS, any_size=True)
         _double_to_neighbours(model)
         add_image_input(model, RGB, ("H", "W"))
@@ -111,7 +112,7 @@ def _add_rows(model: onnx.ModelProto) -> None:
     )
 
 
-def load_network(source: Path, network: str) -> RetinaFace:
+def load_network(source: Path, network: str, part: str = "") -> RetinaFace:
     """The network in its faithful form, in evaluation mode.
 
     Raises:
@@ -119,4 +120,4 @@ def load_network(source: Path, network: str) -> RetinaFace:
     """
     from exporters.retinaface.network import RetinaFace
 
-    return with_weights(RetinaFace(), load_state_dict(source, network), network, source)
+    return with_weights(RetinaFace(), load_state_dict(source, network, part), network, source)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch",)
 
 
-def open_original(network: str, weights: Path) -> TorchSession:
+def open_original(network: str, weights: Path, part: str = "") -> TorchSession:
     """The network of the checkpoint at `weights`.
 
     Raises:
@@ -25,7 +25,7 @@ def open_original(network: str, weights: Path) -> TorchSession:
     from exporters.retinaface.export import load_network
     from exporters.retinaface.network import MEAN_BGR
 
-    module, mean = load_network(weights, network), torch.tensor(MEAN_BGR, dtype=torch.float32).view(1, 3, 1, 1)
+    module, mean = load_network(weights, network, part), torch.tensor(MEAN_BGR, dtype=torch.float32).view(1, 3, 1, 1)
 
     def run(image: torch.Tensor) -> Mapping[str, torch.Tensor]:
         loc, conf, landms = module(image.flip(1) - mean)

@@ -197,7 +197,7 @@ def test_bad_checkpoints_are_one_sentence(small: Path, tmp_path: Path) -> None:
         (saved_model, "is a SavedModel folder"),
         (write(tmp_path / "empty.pb", b""), "is empty"),
         (write(tmp_path / "cut.pb", whole[: len(whole) // 2]), "was cut off|is incomplete"),
-        (write(tmp_path / "text.pb", b"<html>404</html>" * 9), "not a frozen TensorFlow graph"),
+        (write(tmp_path / "text.pb", b"<html>404</html>" * 9), "is a web page, not the weights of dctnet-head"),
         (write(tmp_path / "other.pb", other.SerializeToString()), "is not a dctnet-head graph"),
     ]
     for source, match in cases:

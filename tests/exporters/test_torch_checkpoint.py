@@ -161,7 +161,7 @@ def damaged(kind: str, folder: Path) -> Path:
         ("half a safetensors", "only a part of one"),
         ("safetensors of nonsense", "is not a safetensors file"),
         ("module", "wants to run code .*Linear"),
-        ("torchscript", "is not a PyTorch checkpoint"),
+        ("torchscript", "is a TorchScript archive .torch.jit.save."),
         ("not a state dict", "holds no state dict of any .it holds: epoch"),
         ("tensor", "it holds: Tensor"),
         ("sparse", "w is not a plain tensor .torch.float32, torch.sparse_coo"),

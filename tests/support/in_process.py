@@ -34,6 +34,8 @@ def run_in_process(
     try:
         log.touch()
         facts = json.loads(json.dumps(dict(same.run(source, out))))
+        if handler.notes:
+            facts["notes"] = handler.notes
     finally:
         logging.getLogger().removeHandler(handler)
     return ChildResult(facts, round(time.monotonic() - started, 2), 0.0)
@@ -43,7 +45,10 @@ class _Shower(logging.Handler):
     def __init__(self, show: Callable[[str, int, int], None]) -> None:
         super().__init__()
         self._show = show
+        self.notes: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "progress"):
             self._show(*record.progress)
+        if hasattr(record, "note"):
+            self.notes.append(record.note)

@@ -108,7 +108,7 @@ import os, sys, types
 import exporters as originals, validate.worker as worker
 from tests.support.fake_session import FakeSession
 
-def open_original(network, weights):
+def open_original(network, weights, part):
     print("loading", flush=True)
     os.write(1, b"chatter of a C++ library\\n")
     return FakeSession(lambda image: {"result": image})
