@@ -126,10 +126,11 @@ def _slices_before(nodes: Mapping[str, Any], node: Any) -> list[Any]:
 
 def _last(graph: Any, nodes: Mapping[str, Any], matches: Callable[[Any], bool]) -> Any:
     """The last node on the way to the output that matches, following first inputs backwards."""
-    node = nodes["output_image"]
+    node, passed = nodes["output_image"], set()
     while not matches(node):
-        if not node.input:
+        if not node.input or node.name in passed:  # a loop leads back to itself
             raise ValueError("no node drops the batch axis before output_image")
+        passed.add(node.name)
         node = nodes[node_name(node.input[0])]
     return node
 

@@ -2,14 +2,19 @@
 
 A frozen graph is a program: TensorFlow will open files or call into Python if a node says so. So every op is checked
 against a list of pure computations before the graph is imported anywhere.
+
+TensorFlow takes the nodes of a graph in any order; what reads them here relies on each coming after those it reads.
 """
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cameo.errors import CheckpointError
+from exporters.insertion_order import insertion_order
 
 if TYPE_CHECKING:
     import onnx
@@ -18,6 +23,7 @@ OPSET = 18
 """ONNX opset of every exported graph: new enough for all engines, old enough for each of their parsers."""
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit for one message
+_MOST_NAMED = 6  # nodes of a cycle, in a message
 
 COMPUTATIONS = frozenset(
     """
@@ -40,11 +46,13 @@ COMPUTATIONS = frozenset(
 
 
 def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
-    """Return the `GraphDef` at `path`, holding the nodes `needed` and nothing but computations.
+    """Return the `GraphDef` at `path`, holding the nodes `needed` and nothing but computations, each after its inputs.
+
+    Nodes that are in such an order keep it. The one input that may come later is that of a loop's next turn.
 
     Raises:
-        CheckpointError: the file is missing, empty, damaged, a SavedModel, of another network, or could do more than
-            compute.
+        CheckpointError: the file is missing, empty, damaged, a SavedModel, of another network, could do more than
+            compute, or waits for itself.
     """
     data = _read_bytes(path, network)
     import tensorflow as tf
@@ -60,6 +68,7 @@ def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
         ) from None
     _check_ops(graph, path)
     _check_nodes(graph, path, network, needed)
+    _sort_nodes(graph, path, network)
     return graph
 
 
@@ -106,6 +115,39 @@ def _check_nodes(graph: Any, path: Path, network: str, needed: tuple[str, ...]) 
                 )
 
 
+def _sort_nodes(graph: Any, path: Path, network: str) -> None:
+    """Put every node after those that it reads, of several that could be next the one that came first."""
+    places = {node.name: place for place, node in enumerate(graph.node)}
+    turns = {node.name for node in graph.node if node.op == "NextIteration"}  # a loop goes on: Merge reads it later
+
+    def inputs(node: Any) -> set[int]:
+        names = {node_name(source) for source in node.input}
+        return {places[name] for name in (names - turns if node.op == "Merge" else names)}
+
+    sorter = TopologicalSorter({place: inputs(node) for place, node in enumerate(graph.node)})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle = " -> ".join(_shortened([graph.node[place].name for place in error.args[1]]))
+        raise CheckpointError(
+            f"{path} has nodes that wait for themselves ({cycle}), expected a graph that can be computed: "
+            f"it is damaged or was edited; get the graph of {network} from its authors"
+        ) from None
+    waiting, order = list(sorter.get_ready()), []
+    heapify(waiting)
+    while waiting:
+        order.append(heappop(waiting))
+        sorter.done(order[-1])
+        for place in sorter.get_ready():
+            heappush(waiting, place)
+    ranks = {graph.node[place].name: rank for rank, place in enumerate(order)}
+    graph.node.sort(key=lambda node: ranks[node.name])
+
+
+def _shortened(names: list[str]) -> list[str]:
+    return names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 2], "...", names[-1]]
+
+
 def node_name(tensor: str) -> str:
     """The node of a GraphDef input ("a", "a:1" and "^a" are all "a")."""
     return tensor.lstrip("^").split(":")[0]
@@ -121,7 +163,7 @@ def freeze_flag(graph: Any, flag: str) -> Any:
 
     nodes = {node.name: node for node in graph.node}
     false_nodes = {flag}
-    for node in graph.node:  # frozen graphs are in topological order but for loops
+    for node in graph.node:
         if node.op == "Identity" and node_name(node.input[0]) in false_nodes:
             false_nodes.add(node.name)
     dead: set[str] = set()
@@ -165,7 +207,7 @@ def to_onnx(graph: Any, image: str, outputs: list[str], shape: tuple[int, int, i
     with tf.Graph().as_default() as tf_graph:
         tf.import_graph_def(part, name="")
         pictures = [name for name in tensors if tf_graph.get_tensor_by_name(name).shape.rank == 4]
-        with tf.compat.v1.Session(graph=tf_graph):
+        with tf.compat.v1.Session(graph=tf_graph), insertion_order():
             converted = tfonnx.process_tf_graph(
                 tf_graph,
                 opset=OPSET,
@@ -174,4 +216,4 @@ def to_onnx(graph: Any, image: str, outputs: list[str], shape: tuple[int, int, i
                 inputs_as_nchw=[f"{image}:0"],
                 outputs_as_nchw=pictures,
             )
-    return optimizer.optimize_graph(converted).make_model(image)
+            return optimizer.optimize_graph(converted).make_model(image)
