@@ -3,30 +3,44 @@
     python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 
 is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a
-pipe: it must arrive even if the disk is full. Before it, one line of JSON for each step of a long stage that logs its
-progress (`optimize/precision/progress.py`).
+pipe: it must arrive even if the disk is full, and the log cannot be written. Before it, one line of JSON for each step
+of a long stage that logs its progress (`optimize/precision/progress.py`).
+
+A stage that gives no sign of life for `SILENCE_S` is ended: no step told, no line logged, no byte written beside its
+output. Being busy is no sign: what hangs is busy (docs/decisions/116).
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TextIO
 
 from cameo import errors
+from cameo.artifact import size_of
 from cameo.errors import CameoError, OutputError, StageError
+from pipeline.disk import full_disk, why_no_space
 from pipeline.fingerprint import stage_parameters
 from pipeline.stage import Stage
+
+SILENCE_S = 3600
+"""How long a stage may be silent. Training, conversions and builders tell each step; the longest silence is an export's
+(GPEN at 1024², docs/decisions/116)."""
+
+SILENCE_VARIABLE = "CAMEO_STAGE_SILENCE_S"
+"""The environment variable with another limit, for machines on which an hour is not enough."""
+_FREE = "free some disk space and run again"
 
 
 @dataclass(frozen=True)
@@ -55,11 +69,13 @@ def run_in_child(
 
     Raises:
         CameoError: the error that the stage raised, of its own class.
-        StageError: the child died without one (killed, out of memory, crashed).
+        OutputError: the disk was full.
+        StageError: the child died without one (killed, out of memory, crashed), or was ended because it was silent.
     """
-    started = time.monotonic()
+    started = monotonic()
+    silence = Silence(stage.name, log)
     reader, writer = os.pipe()
-    with log.open("wb") as output, os.fdopen(reader) as answers:
+    with log.open("wb") as output, os.fdopen(reader, "rb", buffering=0) as answers:
         child = subprocess.Popen(
             [*stage_command(stage, source, out), str(writer)],
             stdout=output,
@@ -70,23 +86,91 @@ def run_in_child(
         os.close(writer)
         try:
             answer: dict[str, Any] = {}
-            for line in answers:
-                if not line.endswith("\n"):
-                    break  # the child died over it
+            for line in _lines(reader, silence):
                 answer = json.loads(line)
                 if "progress" in answer:
                     show(*answer.pop("progress"))
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             child.kill()
+            child.wait()
             raise
         child.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
     if "error" in answer:
         kind = getattr(errors, answer["error"], StageError)
         raise kind(answer["message"])
     if child.returncode != 0 or "facts" not in answer:
-        raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{_last_line(log)}'")
-    return ChildResult(answer["facts"], round(time.monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
+        if where := full_disk(log.parent):
+            raise OutputError(f"{where}, and {stage.name} {_death(child.returncode)}: {_FREE}")
+        last = answer.get("last") or _last_line(log)
+        raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{last}'")
+    return ChildResult(answer["facts"], round(monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
+
+
+class Silence:
+    """How long a stage has given no sign of life."""
+
+    def __init__(self, stage: str, log: Path) -> None:
+        """
+        Raises:
+            StageError: the environment names a limit that is no number.
+        """
+        self._stage, self._log = stage, log
+        self._limit = _silence_s()
+        self._since, self._written = monotonic(), -1
+
+    @property
+    def until_the_next_look(self) -> float:
+        """Seconds: short beside the limit."""
+        return min(self._limit / 100, 10)
+
+    def end(self) -> None:
+        """The stage told something."""
+        self._since = monotonic()
+
+    def check(self) -> None:
+        """Raises StageError if the stage wrote nothing either, for too long."""
+        written = self._written
+        with suppress(FileNotFoundError):  # a file that the stage removes meanwhile
+            written = size_of(self._log.parent)
+        if written != self._written:
+            self._written = written
+            self.end()
+        elif monotonic() - self._since > self._limit:
+            raise StageError(
+                f"{self._stage} gave no sign of life for {self._limit:g} s (no step, no output) and was ended: its last "
+                f"output was '{_last_line(self._log)}'; if it only is slow, set {SILENCE_VARIABLE} to more seconds"
+            )
+
+
+def _silence_s() -> float:
+    given = os.environ.get(SILENCE_VARIABLE, str(SILENCE_S))
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = 0
+    if not limit > 0:
+        raise StageError(f"{SILENCE_VARIABLE} is '{given}': expected a number of seconds above 0")
+    return limit
+
+
+def _lines(answers: int, silence: Silence) -> Iterator[bytes]:
+    """The whole lines that come through a pipe until its other end is closed.
+
+    Raises:
+        StageError: none came for too long, nor anything else.
+    """
+    rest = b""
+    while True:
+        if not select.select([answers], [], [], silence.until_the_next_look)[0]:
+            silence.check()
+            continue
+        part = os.read(answers, 2**16)
+        if not part:
+            return  # a line that is not whole is what the child died over
+        silence.end()
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
 
 
 def _death(code: int) -> str:
@@ -111,13 +195,28 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
     stage = TypeAdapter(getattr(importlib.import_module(module), attribute)).validate_json(parameters)
     try:
         answer: dict[str, Any] = {"facts": dict(stage.run(Path(source), Path(out)))}
-    except (CameoError, OSError) as error:
-        traceback.print_exc()
-        known = error if isinstance(error, CameoError) else _output_error(error, Path(out))
-        answer = {"error": type(known).__name__, "message": str(known)}
+    except Exception as error:
+        answer = told(error, Path(out))
+        with suppress(OSError):  # the log may lie on the disk that is full
+            traceback.print_exc()
+            sys.stderr.flush()
     with answers:
         answers.write(json.dumps(answer) + "\n")
-    return 1 if "error" in answer else 0
+    return 0 if "facts" in answer else 1
+
+
+def told(error: Exception, out: Path) -> dict[str, str]:
+    """What the parent is told of an error: its class and message, or, of a bug, what its traceback ends with."""
+    last = traceback.format_exception_only(error)[-1].strip()[-300:]
+    if reason := why_no_space(error):
+        error = OutputError(f"{reason} while writing {out}: {_FREE}")
+    elif not isinstance(error, CameoError) and (reason := full_disk(out.parent)):
+        error = OutputError(f"{reason} while writing {out} ({last}): {_FREE}")
+    elif isinstance(error, OSError):
+        error = OutputError(f"cannot read or write {error.filename or out}: {error.strerror or error}; check it")
+    if isinstance(error, CameoError):
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"last": last}
 
 
 class _ProgressHandler(logging.Handler):
@@ -130,12 +229,6 @@ class _ProgressHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "progress"):
             self._answers.write(json.dumps({"progress": record.progress}) + "\n")
-
-
-def _output_error(error: OSError, out: Path) -> OutputError:
-    if error.errno == errno.ENOSPC:
-        return OutputError(f"no space left while writing {out}: free some disk space and run again")
-    return OutputError(f"cannot write {out} ({error.strerror or error}): check the folder and its permissions")
 
 
 if __name__ == "__main__":

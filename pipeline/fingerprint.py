@@ -7,14 +7,18 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import pkgutil
 from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from cameo.artifact import Artifact, sha256_of
 from pipeline.stage import Stage
 
 PROJECT = ("cameo", "exporters", "optimize", "engines", "validate")
+READ_GRAPHS = ("optimize", "engines")
+"""Where the stages are whose input is an ONNX graph."""
 
 
 def stage_key(stage: Stage, source_sha256: str) -> str:
@@ -27,6 +31,23 @@ def stage_key(stage: Stage, source_sha256: str) -> str:
         "tools": tool_versions(stage.tools),
     }
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def input_sha256(stage: Stage, source: Artifact) -> str:
+    """The hash of all that `stage` reads: of `source`, and of the files where a graph keeps its weights.
+
+    Raises:
+        CheckpointError: such a file is missing, or not beside the graph.
+    """
+    from engines._external_data import external_files
+
+    if type(stage).__module__.split(".")[0] not in READ_GRAPHS:
+        return source.sha256
+    files = external_files(source.path)
+    if not files:
+        return source.sha256
+    named = [f"{file.name}\0{sha256_of(file)}" for file in files]
+    return hashlib.sha256("\n".join([source.sha256, *named]).encode(errors="surrogateescape")).hexdigest()
 
 
 def stage_parameters(stage: Stage) -> str:
@@ -48,7 +69,10 @@ def _version(distribution: str) -> str:
 
 @cache
 def _source_digest(module: str) -> str:
-    """One hash over the source of `module` and of every project module that it imports, however deep."""
+    """One hash over the source of `module` and of every project module that it imports, however deep.
+
+    A package that finds its modules by their names counts with all of them: which one it takes is not in the source.
+    """
     waiting, files = [module], dict[str, bytes]()
     while waiting:
         name = waiting.pop()
@@ -59,6 +83,8 @@ def _source_digest(module: str) -> str:
             continue
         files[name] = path.read_bytes()
         waiting.extend(_imports(files[name]))
+        if path.name == "__init__.py" and b"iter_modules" in files[name]:
+            waiting.extend(f"{name}.{found.name}" for found in pkgutil.iter_modules([str(path.parent)]))
     whole = hashlib.sha256()
     for name in sorted(files):
         whole.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())

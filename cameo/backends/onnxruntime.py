@@ -16,6 +16,7 @@ from cameo.backends import SessionOptions
 from cameo.backends._feeds import checked
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
+from cameo.paths import as_utf8
 from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
@@ -64,8 +65,9 @@ class OnnxRuntimeSession(Session):
         # Threads that spin while they wait take the cores from everything else on a shared machine and from each other.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 3
+        place = as_utf8(path)
         try:
-            self._session: Any = ort.InferenceSession(str(path), settings, providers=[(provider, _SETTINGS[device])])
+            self._session: Any = ort.InferenceSession(place, settings, providers=[(provider, _SETTINGS[device])])
         except Exception as error:  # onnxruntime raises its own, undocumented classes
             raise EngineError(
                 f"onnxruntime cannot load {path}: {_first_line(error)}; build the bundle again"
