@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from cameo.errors import EngineError
-from cameo.paths import as_utf8
+from cameo.any_locale import as_utf8
 from engines import InputRange
 
 log = logging.getLogger(__name__)

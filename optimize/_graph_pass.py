@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cameo.errors import CheckpointError
-from cameo.paths import as_utf8
+from cameo.any_locale import as_utf8
 from engines._external_data import files_of
 
 if TYPE_CHECKING:

@@ -82,6 +82,7 @@ def run_in_child(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             pass_fds=(writer,),
+            env={**os.environ, "PYTHONUTF8": "1"},  # libraries in C++ take paths as UTF-8, also in the C locale
         )
         os.close(writer)
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from cameo.artifact import Artifact, sha256_of
+from cameo.errors import CameoError
 from pipeline.stage import Stage
 
 PROJECT = ("cameo", "exporters", "optimize", "engines", "validate")
@@ -51,8 +52,17 @@ def input_sha256(stage: Stage, source: Artifact) -> str:
 
 
 def stage_parameters(stage: Stage) -> str:
-    """The stage's fields as JSON."""
-    return TypeAdapter(type(stage)).dump_json(stage).decode()
+    """The stage's fields as JSON in ASCII; names of files are their UTF-8, whatever the locale.
+
+    Raises:
+        CameoError: the name of a file that the stage reads is not UTF-8.
+    """
+    text = json.dumps(TypeAdapter(type(stage)).dump_python(stage, mode="json"), ensure_ascii=False)
+    try:
+        fields = json.loads(text.encode(errors="surrogateescape"))
+    except UnicodeDecodeError as error:
+        raise CameoError(f"a file for {stage.name} has a name that is not UTF-8: rename it ({ascii(text)})") from error
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:

@@ -137,7 +137,9 @@ def test_a_loop_around_the_result_is_refused(first: str, small: Path, tmp_path: 
         cast, source = before_the_cast(graph)
         enter = graph.node.add(name="enter", op="Enter", input=[source])
         enter.attr["frame_name"].s = b"loop"
-        merge = graph.node.add(name="merge", op="Merge", input=sorted(("next", "enter"), key=lambda name: name != first))
+        merge = graph.node.add(
+            name="merge", op="Merge", input=sorted(("next", "enter"), key=lambda name: name != first)
+        )
         merge.attr["N"].i = 2
         turn = graph.node.add(name="next", op="NextIteration", input=["merge"])
         leave = graph.node.add(name="exit", op="Exit", input=["merge"])

@@ -175,15 +175,15 @@ def test_a_stage_that_dies_is_one_sentence(
     assert not list(store.folder.glob("shout-text-*"))
 
 
-def test_a_death_on_a_full_disk_names_the_disk(
-    store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_death_on_a_full_disk_names_the_disk(store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "_LEAST_BYTES", 2**80)
     with pytest.raises(OutputError, match="no space left on the disk of .*, and shout-text was killed, .*: free some"):
         store.run(Shout(fails="killed"), source)
     told = child.told(ZeroDivisionError("a bug"), store.folder / "loud.txt")
     assert told["error"] == "OutputError"
-    assert re.match("no space left on the disk of .* while writing .*loud.txt .ZeroDivisionError: a bug", told["message"])
+    assert re.match(
+        "no space left on the disk of .* while writing .*loud.txt .ZeroDivisionError: a bug", told["message"]
+    )
     assert child.told(CheckpointError("too quiet"), store.folder / "loud.txt")["error"] == "CheckpointError"
 
 
@@ -253,3 +253,14 @@ def test_reproduce_runs_the_stage_alone(store: Store, source: Artifact, tmp_path
     script = script.replace("python -m", f"{sys.executable} -m")
     subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert (tmp_path / "loud.txt").read_text() == "HELLO!"
+
+
+def test_modules_that_a_package_finds_by_name_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backend("openvino")` is in no import."""
+    seen: list[str] = []
+    source_file = fingerprint._source_file
+    monkeypatch.setattr(fingerprint, "_source_file", lambda module: (seen.append(module), source_file(module))[1])
+    fingerprint._source_digest.__wrapped__("engines.onnxruntime")
+    assert {"cameo.backends", "cameo.backends.onnxruntime", "cameo.backends._feeds"} <= set(seen)
+    fingerprint._source_digest.__wrapped__("exporters.prune_channels")
+    assert {"exporters.trainable.gpen", "exporters.trainable.dctnet"} <= set(seen)
