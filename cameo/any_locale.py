@@ -29,7 +29,7 @@ def as_utf8(path: Path) -> str:
 
 
 def print_anything() -> None:
-    r"""From now on names of files are printed as they are, and what the terminal has no bytes for as an escape (\xd7)."""
+    r"""From now on names of files are printed as they are, what the terminal has no bytes for as an escape (\xd7)."""
     codecs.register_error(__name__, _bytes_or_escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

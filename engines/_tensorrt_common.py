@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cameo.errors import EngineError
 from cameo.any_locale import as_utf8
+from cameo.errors import EngineError
 from engines import InputRange
 
 log = logging.getLogger(__name__)

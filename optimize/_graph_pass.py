@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cameo.errors import CheckpointError
 from cameo.any_locale import as_utf8
+from cameo.errors import CheckpointError
 from engines._external_data import files_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ is also what the `reproduce.sh` beside each artifact says. The answer (facts or 
 pipe: it must arrive even if the disk is full, and the log cannot be written. Before it, one line of JSON for each step
 of a long stage that logs its progress (`optimize/precision/progress.py`).
 
-A stage that gives no sign of life for `SILENCE_S` is ended: no step told, no line logged, no byte written beside its
-output. Being busy is no sign: what hangs is busy (docs/decisions/116).
+A stage that gives no sign of life is ended (`pipeline/silence.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ import importlib
 import json
 import logging
 import os
-import select
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +26,12 @@ from time import monotonic
 from typing import Any, TextIO
 
 from cameo import errors
-from cameo.artifact import size_of
 from cameo.errors import CameoError, OutputError, StageError
 from pipeline.disk import full_disk, why_no_space
 from pipeline.fingerprint import stage_parameters
+from pipeline.silence import Silence, last_line, lines
 from pipeline.stage import Stage
 
-SILENCE_S = 3600
-"""How long a stage may be silent. Training, conversions and builders tell each step; the longest silence is an export's
-(GPEN at 1024², docs/decisions/116)."""
-
-SILENCE_VARIABLE = "CAMEO_STAGE_SILENCE_S"
-"""The environment variable with another limit, for machines on which an hour is not enough."""
 _FREE = "free some disk space and run again"
 
 
@@ -73,9 +65,8 @@ def run_in_child(
         StageError: the child died without one (killed, out of memory, crashed), or was ended because it was silent.
     """
     started = monotonic()
-    silence = Silence(stage.name, log)
     reader, writer = os.pipe()
-    with log.open("wb") as output, os.fdopen(reader, "rb", buffering=0) as answers:
+    with log.open("wb") as output, os.fdopen(reader, "rb", buffering=0):
         child = subprocess.Popen(
             [*stage_command(stage, source, out), str(writer)],
             stdout=output,
@@ -87,7 +78,7 @@ def run_in_child(
         os.close(writer)
         try:
             answer: dict[str, Any] = {}
-            for line in _lines(reader, silence):
+            for line in lines(reader, Silence(stage.name, log)):
                 answer = json.loads(line)
                 if "progress" in answer:
                     show(*answer.pop("progress"))
@@ -103,86 +94,15 @@ def run_in_child(
     if child.returncode != 0 or "facts" not in answer:
         if where := full_disk(log.parent):
             raise OutputError(f"{where}, and {stage.name} {_death(child.returncode)}: {_FREE}")
-        last = answer.get("last") or _last_line(log)
+        last = answer.get("last") or last_line(log)
         raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{last}'")
     return ChildResult(answer["facts"], round(monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
-
-
-class Silence:
-    """How long a stage has given no sign of life."""
-
-    def __init__(self, stage: str, log: Path) -> None:
-        """
-        Raises:
-            StageError: the environment names a limit that is no number.
-        """
-        self._stage, self._log = stage, log
-        self._limit = _silence_s()
-        self._since, self._written = monotonic(), -1
-
-    @property
-    def until_the_next_look(self) -> float:
-        """Seconds: short beside the limit."""
-        return min(self._limit / 100, 10)
-
-    def end(self) -> None:
-        """The stage told something."""
-        self._since = monotonic()
-
-    def check(self) -> None:
-        """Raises StageError if the stage wrote nothing either, for too long."""
-        written = self._written
-        with suppress(FileNotFoundError):  # a file that the stage removes meanwhile
-            written = size_of(self._log.parent)
-        if written != self._written:
-            self._written = written
-            self.end()
-        elif monotonic() - self._since > self._limit:
-            raise StageError(
-                f"{self._stage} gave no sign of life for {self._limit:g} s (no step, no output) and was ended: its last "
-                f"output was '{_last_line(self._log)}'; if it only is slow, set {SILENCE_VARIABLE} to more seconds"
-            )
-
-
-def _silence_s() -> float:
-    given = os.environ.get(SILENCE_VARIABLE, str(SILENCE_S))
-    try:
-        limit = float(given)
-    except ValueError:
-        limit = 0
-    if not limit > 0:
-        raise StageError(f"{SILENCE_VARIABLE} is '{given}': expected a number of seconds above 0")
-    return limit
-
-
-def _lines(answers: int, silence: Silence) -> Iterator[bytes]:
-    """The whole lines that come through a pipe until its other end is closed.
-
-    Raises:
-        StageError: none came for too long, nor anything else.
-    """
-    rest = b""
-    while True:
-        if not select.select([answers], [], [], silence.until_the_next_look)[0]:
-            silence.check()
-            continue
-        part = os.read(answers, 2**16)
-        if not part:
-            return  # a line that is not whole is what the child died over
-        silence.end()
-        *lines, rest = (rest + part).split(b"\n")
-        yield from lines
 
 
 def _death(code: int) -> str:
     if code == -9:
         return "was killed, most likely for want of memory (signal 9)"
     return f"crashed (signal {-code})" if code < 0 else f"failed (exit code {code})"
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else ""
 
 
 def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1") -> int:

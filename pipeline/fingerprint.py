@@ -61,7 +61,7 @@ def stage_parameters(stage: Stage) -> str:
     try:
         fields = json.loads(text.encode(errors="surrogateescape"))
     except UnicodeDecodeError as error:
-        raise CameoError(f"a file for {stage.name} has a name that is not UTF-8: rename it ({ascii(text)})") from error
+        raise CameoError(f"a file for {stage.name} has a name that is not UTF-8: rename it ({text!a})") from error
     return json.dumps(fields, separators=(",", ":"))
 
 

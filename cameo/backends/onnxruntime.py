@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cameo.any_locale import as_utf8
 from cameo.backends import SessionOptions
 from cameo.backends._feeds import checked
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
-from cameo.any_locale import as_utf8
 from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 

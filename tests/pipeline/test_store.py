@@ -16,8 +16,8 @@ import pytest
 from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, OutputError, StageError
 from optimize.precision.progress import progress
-from pipeline import child, disk, fingerprint
-from pipeline.child import SILENCE_VARIABLE, run_in_child
+from pipeline import child, disk, fingerprint, silence
+from pipeline.child import run_in_child
 from pipeline.store import Store
 
 
@@ -190,7 +190,7 @@ def test_a_death_on_a_full_disk_names_the_disk(store: Store, source: Artifact, m
 def test_a_stage_without_a_sign_of_life_is_ended(
     store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(SILENCE_VARIABLE, "1")
+    monkeypatch.setenv(silence.SILENCE_VARIABLE, "1")
     started = time.monotonic()
     with pytest.raises(
         StageError, match=r"shout-text gave no sign of life for 1 s .*: its last output was ''; .* set CAMEO_STAGE_SIL"
@@ -202,26 +202,26 @@ def test_a_stage_without_a_sign_of_life_is_ended(
 
 def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that is told, a line in the log and a byte of the result each give the stage another hour."""
-    log, hour = tmp_path / "log.txt", child.SILENCE_S
+    log, hour = tmp_path / "log.txt", silence.SILENCE_S
     now = iter(range(0, 100 * hour, hour - 1))
-    monkeypatch.setattr(child, "monotonic", lambda: next(now))
-    silence = child.Silence("slow-text", log)
+    monkeypatch.setattr(silence, "monotonic", lambda: next(now))
+    signs = silence.Silence("slow-text", log)
     for write in (log.touch, lambda: log.write_text("a line"), lambda: (tmp_path / "out").write_text("half")):
-        silence.check()
+        signs.check()
         write()
-    silence.check()
-    silence.check()
-    silence.end()
-    silence.check()
+    signs.check()
+    signs.check()
+    signs.end()
+    signs.check()
     with pytest.raises(StageError, match="gave no sign of life for 3600 s .*: its last output was 'a line'"):
-        silence.check()
+        signs.check()
 
 
 @pytest.mark.parametrize("limit", ["soon", "0", "-1", "nan"])
 def test_a_limit_that_is_none_is_refused(
     limit: str, store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(SILENCE_VARIABLE, limit)
+    monkeypatch.setenv(silence.SILENCE_VARIABLE, limit)
     with pytest.raises(StageError, match=f"CAMEO_STAGE_SILENCE_S is '{limit}': expected a number of seconds above 0"):
         store.run(Shout(), source)
 

@@ -5,7 +5,6 @@ One process exports them all: starting PyTorch and TensorFlow takes longer than 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
