@@ -39,6 +39,7 @@ def start(environment: dict[str, str], listing: Path, out: Path) -> subprocess.P
         return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
 
 
+@pytest.mark.slow
 def test_exports_are_equal_from_process_to_process(tmp_path: Path) -> None:
     shared = ROOT.parent / "shared" / "models"
     files = small_checkpoints.write_all(tmp_path, shared if shared.is_dir() else None)

@@ -9,26 +9,28 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tests.support import frozen_graphs
 from tests.support.filled_networks import filled, save_checkpoint
 
 FROZEN = {"dctnet-detector": "detector.pb", "dctnet-landmarks": "keypoints.pb"}
 """Companions of DCT-Net that are too intricate to be built here: of the shared models, where these are."""
+GPEN_SIDE = 32
 PASSED_BYTES = 2**23
 """Passes over larger networks, and their engines, would take longer than all the others together."""
 
 
 def write_all(folder: Path, shared_models: Path | None = None) -> dict[str, Path]:
     """Write the checkpoints; return the file of each network."""
+    from exporters.networks.gpen import Architecture, FullGenerator
     from exporters.networks.parsenet import ParseNet
     from exporters.networks.retinaface import RetinaFace
     from exporters.networks.rrdbnet import RRDBNet
 
+    plan = Architecture.of(GPEN_SIDE, narrow=0.0625, channel_multiplier=1, style_dim=32)
+    generator = FullGenerator.without_weights(plan)
     networks = {
-        "gpen-bfr-256": _gpen(size=32),
-        "gpen-sr-128-256": _gpen(size=32, in_size=16),
+        "gpen-bfr-256": filled(generator.to_empty(device="cpu")),
         "parsenet": filled(ParseNet()),
         "realesrnet-x2": filled(RRDBNet(2, 1)),
         "retinaface-r50": filled(RetinaFace()),
@@ -40,13 +42,6 @@ def write_all(folder: Path, shared_models: Path | None = None) -> dict[str, Path
     return files
 
 
-def _gpen(**arguments: Any) -> Any:
-    from exporters.networks.gpen import Architecture, FullGenerator
-
-    plan = Architecture.of(narrow=0.0625, channel_multiplier=1, style_dim=32, **arguments)
-    return filled(FullGenerator.without_weights(plan).to_empty(device="cpu"))
-
-
 def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
     """Export them with the standard passes and as OpenVINO's engines; return the sha256 of every file by its name."""
     import engines
@@ -56,7 +51,7 @@ def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
     from exporters.parsenet import ExportParseNet
     from pipeline.recipe import STANDARD_PASSES
 
-    gpen.sizes_of = lambda network: (16, 32) if "sr" in network else (32, 32)  # type: ignore[assignment]
+    gpen.sizes_of = lambda network: (GPEN_SIDE, GPEN_SIDE)  # no published network is small enough
     found = {}
 
     def kept(name: str, path: Path) -> Path:
