@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cameo import __version__
+from cameo.any_locale import print_anything
 from cameo.errors import CameoError, OutputError, PhotoError
 
 _FLOW_OPTIONS = ("size", "alpha", "aligned", "sr", "tile", "max_faces", "mask", "seed")
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; our own errors become one sentence and exit code 1 (usage: 2)."""
+    print_anything()
     parsed = _parser().parse_args(arguments)
     try:
         code: int = parsed.command(parsed)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cameo.any_locale import as_utf8
 from cameo.errors import EngineError
 from engines import InputRange
 
@@ -66,7 +67,7 @@ class Builder:
         builder = trt.Builder(logger)
         network = builder.create_network(_strongly_typed(trt))
         parser = trt.OnnxParser(network, logger)
-        if not parser.parse_from_file(str(self._source)):
+        if not parser.parse_from_file(as_utf8(self._source)):
             raise EngineError(self._why_not_parsed(parser))
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engines import EngineOptions
+from engines._external_data import external_files
 
 PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8",)}
 
@@ -32,8 +33,18 @@ class BuildOnnxRuntime:
         from cameo.backends import SessionOptions, backend
 
         backend("onnxruntime").open_session(source, SessionOptions(device="cpu")).close()
-        shutil.copyfile(source, out)
+        _copy_whole(source, out)
         return {"targets": [], "profiles": []}
+
+
+def _copy_whole(source: Path, out: Path) -> None:
+    """Copy the graph; weights that it keeps in files beside it are written into the copy."""
+    if not external_files(source):
+        shutil.copyfile(source, out)
+        return
+    import onnx
+
+    onnx.save(onnx.load(source), out)
 
 
 def builder(options: EngineOptions) -> BuildOnnxRuntime:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cameo.any_locale import as_utf8
 from cameo.errors import CheckpointError
+from engines._external_data import files_of
 from metrics.finite import check_onnx
 
 if TYPE_CHECKING:
@@ -56,10 +58,11 @@ class GraphPass(ABC):
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The ONNX model at `path`.
+    """The ONNX model at `path`, its weights inside and every node after those that it reads.
 
     Raises:
-        CheckpointError: missing, damaged, its external weight data is missing, or weights that are not finite.
+        CheckpointError: missing, damaged, with nodes that wait for themselves, without its external weight data, or
+            with weights that are not finite.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -67,37 +70,40 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}: expected an ONNX graph (.onnx)")
     try:
-        model = onnx.load(path, load_external_data=False)
-        _check_external_data(model, path)
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (DecodeError, OSError, onnx.checker.ValidationError) as error:
+        model = onnx.load(path, "protobuf", load_external_data=False)
+        if files_of(model, path):
+            onnx.load_external_data_for_model(model, as_utf8(path.parent))
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
         raise CheckpointError(
             f"{path} is not an ONNX graph, or damaged ({type(error).__name__}): export it again"
         ) from error
     if not model.graph.node:
         raise CheckpointError(f"{path} holds no nodes: expected an ONNX graph; export it again")
     check_onnx(path, model)
-    return model
+    return model if _is_sorted(model.graph) else _sorted(model, path)
 
 
-def _check_external_data(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse weights in files that are missing, or that lie where a graph has no business to look."""
-    import onnx
+def _is_sorted(graph: onnx.GraphProto) -> bool:
+    """Whether no node of the graph reads what a later one gives."""
+    later = {output for node in graph.node for output in node.output if output}
+    for node in graph.node:
+        if not later.isdisjoint(node.input):
+            return False
+        later.difference_update(node.output)
+    return True
 
-    for tensor in model.graph.initializer:
-        if not onnx.external_data_helper.uses_external_data(tensor):
-            continue
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        file = (path.parent / location).resolve()
-        if not file.is_relative_to(path.parent.resolve()):
-            raise CheckpointError(
-                f"{path} keeps its weights in '{location}', outside its own folder: expected a file beside it; "
-                "export it again, and do not trust its source"
-            )
-        if not file.is_file():
-            raise CheckpointError(
-                f"{path} keeps its weights in '{location}', which is missing beside it: copy that file as well"
-            )
+
+def _sorted(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    import onnx_ir as ir
+
+    graph_model = ir.from_proto(model)
+    try:
+        graph_model.graph.sort()
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} has nodes that wait for themselves, expected a graph that can be computed: export it again"
+        ) from error
+    return ir.to_proto(graph_model)
 
 
 def drop_unused(model: ir.Model) -> None:

@@ -3,30 +3,36 @@
     python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 
 is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a
-pipe: it must arrive even if the disk is full. Before it, one line of JSON for each step of a long stage that logs its
-progress (`optimize/precision/progress.py`).
+pipe: it must arrive even if the disk is full, and the log cannot be written. Before it, one line of JSON for each step
+of a long stage that logs its progress (`optimize/precision/progress.py`).
+
+A stage that gives no sign of life is ended (`pipeline/silence.py`).
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import logging
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TextIO
 
 from cameo import errors
 from cameo.errors import CameoError, OutputError, StageError
+from pipeline.disk import full_disk, why_no_space
 from pipeline.fingerprint import stage_parameters
+from pipeline.silence import Silence, last_line, lines
 from pipeline.stage import Stage
+
+_FREE = "free some disk space and run again"
 
 
 @dataclass(frozen=True)
@@ -55,49 +61,48 @@ def run_in_child(
 
     Raises:
         CameoError: the error that the stage raised, of its own class.
-        StageError: the child died without one (killed, out of memory, crashed).
+        OutputError: the disk was full.
+        StageError: the child died without one (killed, out of memory, crashed), or was ended because it was silent.
     """
-    started = time.monotonic()
+    started = monotonic()
     reader, writer = os.pipe()
-    with log.open("wb") as output, os.fdopen(reader) as answers:
+    with log.open("wb") as output, os.fdopen(reader, "rb", buffering=0):
         child = subprocess.Popen(
             [*stage_command(stage, source, out), str(writer)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             pass_fds=(writer,),
+            env={**os.environ, "PYTHONUTF8": "1"},  # libraries in C++ take paths as UTF-8, also in the C locale
         )
         os.close(writer)
         try:
             answer: dict[str, Any] = {}
-            for line in answers:
-                if not line.endswith("\n"):
-                    break  # the child died over it
+            for line in lines(reader, Silence(stage.name, log)):
                 answer = json.loads(line)
                 if "progress" in answer:
                     show(*answer.pop("progress"))
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             child.kill()
+            child.wait()
             raise
         child.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
     if "error" in answer:
         kind = getattr(errors, answer["error"], StageError)
         raise kind(answer["message"])
     if child.returncode != 0 or "facts" not in answer:
-        raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{_last_line(log)}'")
-    return ChildResult(answer["facts"], round(time.monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
+        if where := full_disk(log.parent):
+            raise OutputError(f"{where}, and {stage.name} {_death(child.returncode)}: {_FREE}")
+        last = answer.get("last") or last_line(log)
+        raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{last}'")
+    return ChildResult(answer["facts"], round(monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
 
 
 def _death(code: int) -> str:
     if code == -9:
         return "was killed, most likely for want of memory (signal 9)"
     return f"crashed (signal {-code})" if code < 0 else f"failed (exit code {code})"
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else ""
 
 
 def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1") -> int:
@@ -113,13 +118,28 @@ def main(name: str, parameters: str, source: str, out: str, answer_fd: str = "1"
     try:
         facts = dict(stage.run(Path(source), Path(out)))
         answer: dict[str, Any] = {"facts": facts | ({"notes": handler.notes} if handler.notes else {})}
-    except (CameoError, OSError) as error:
-        traceback.print_exc()
-        known = error if isinstance(error, CameoError) else _output_error(error, Path(out))
-        answer = {"error": type(known).__name__, "message": str(known)}
+    except Exception as error:
+        answer = told(error, Path(out))
+        with suppress(OSError):  # the log may lie on the disk that is full
+            traceback.print_exc()
+            sys.stderr.flush()
     with answers:
         answers.write(json.dumps(answer) + "\n")
-    return 1 if "error" in answer else 0
+    return 0 if "facts" in answer else 1
+
+
+def told(error: Exception, out: Path) -> dict[str, str]:
+    """What the parent is told of an error: its class and message, or, of a bug, what its traceback ends with."""
+    last = traceback.format_exception_only(error)[-1].strip()[-300:]
+    if reason := why_no_space(error):
+        error = OutputError(f"{reason} while writing {out}: {_FREE}")
+    elif not isinstance(error, CameoError) and (reason := full_disk(out.parent)):
+        error = OutputError(f"{reason} while writing {out} ({last}): {_FREE}")
+    elif isinstance(error, OSError):
+        error = OutputError(f"cannot read or write {error.filename or out}: {error.strerror or error}; check it")
+    if isinstance(error, CameoError):
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"last": last}
 
 
 class _AnswerHandler(logging.Handler):
@@ -135,12 +155,6 @@ class _AnswerHandler(logging.Handler):
             self._answers.write(json.dumps({"progress": record.progress}) + "\n")
         if hasattr(record, "note"):
             self.notes.append(record.note)
-
-
-def _output_error(error: OSError, out: Path) -> OutputError:
-    if error.errno == errno.ENOSPC:
-        return OutputError(f"no space left while writing {out}: free some disk space and run again")
-    return OutputError(f"cannot write {out} ({error.strerror or error}): check the folder and its permissions")
 
 
 if __name__ == "__main__":

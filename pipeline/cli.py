@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cameo.any_locale import print_anything
 from cameo.errors import CameoError, CheckpointError, GateError, OutputError
 from pipeline.store import copy_into_place
 
@@ -34,6 +35,7 @@ CalibrationPhotos = Annotated[
 
 def main() -> None:
     """Run the command line; our own errors become one sentence and exit code 1."""
+    print_anything()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:

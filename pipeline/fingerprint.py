@@ -12,10 +12,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from cameo.artifact import Artifact, sha256_of
+from cameo.errors import CameoError
 from pipeline.stage import Stage
 from validate.provenance import device
 
 PROJECT = ("cameo", "metrics", "engines", "compress", "optimize", "exporters", "validate")
+READ_GRAPHS = ("optimize", "engines")
+"""Where the stages are whose input is an ONNX graph."""
 
 
 def stage_key(stage: Stage, source_sha256: str) -> str:
@@ -38,9 +42,35 @@ def machine() -> dict[str, str]:
     return {name: told[name] for name in ("processor", "cores", "bf16 instructions", "GPU")}
 
 
+def input_sha256(stage: Stage, source: Artifact) -> str:
+    """The hash of all that `stage` reads: of `source`, and of the files where a graph keeps its weights.
+
+    Raises:
+        CheckpointError: such a file is missing, or not beside the graph.
+    """
+    from engines._external_data import external_files
+
+    if type(stage).__module__.split(".")[0] not in READ_GRAPHS:
+        return source.sha256
+    files = external_files(source.path)
+    if not files:
+        return source.sha256
+    named = [f"{file.name}\0{sha256_of(file)}" for file in files]
+    return hashlib.sha256("\n".join([source.sha256, *named]).encode(errors="surrogateescape")).hexdigest()
+
+
 def stage_parameters(stage: Stage) -> str:
-    """The stage's fields as JSON."""
-    return TypeAdapter(type(stage)).dump_json(stage).decode()
+    """The stage's fields as JSON in ASCII; names of files are their UTF-8, whatever the locale.
+
+    Raises:
+        CameoError: the name of a file that the stage reads is not UTF-8.
+    """
+    text = json.dumps(TypeAdapter(type(stage)).dump_python(stage, mode="json"), ensure_ascii=False)
+    try:
+        fields = json.loads(text.encode(errors="surrogateescape"))
+    except UnicodeDecodeError as error:
+        raise CameoError(f"a file for {stage.name} has a name that is not UTF-8: rename it ({text!a})") from error
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def tool_versions(tools: tuple[str, ...]) -> dict[str, str]:

@@ -10,7 +10,6 @@ which the next run removes, and a damaged output is built again.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
@@ -26,7 +25,8 @@ from cameo.artifact import Artifact, sha256_of
 from cameo.errors import CameoError, OutputError
 from pipeline.bar import StageBar
 from pipeline.child import run_in_child, stage_command
-from pipeline.fingerprint import stage_key, stage_parameters, tool_versions
+from pipeline.disk import why_no_space
+from pipeline.fingerprint import input_sha256, stage_key, stage_parameters, tool_versions
 from pipeline.stage import Stage
 
 
@@ -70,7 +70,9 @@ class Store:
         Raises:
             CameoError: what the stage raised; nothing is kept but its log.
         """
-        key = stage_key(stage, source.sha256)
+        # Results of the store hold all that belongs to them.
+        inside = source.path.is_relative_to(self.folder)
+        key = stage_key(stage, source.sha256 if inside else input_sha256(stage, source))
         place = self.folder / f"{stage.name}-{key[:16]}"
         result = _read(place, key, stage) or self._build(stage, source, key, place)
         self.built += result.built
@@ -106,13 +108,13 @@ class Store:
                 "peak_rss_mib": child.peak_rss_mib,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-            (work / "reproduce.sh").write_text(_reproduce(stage, source))
+            (work / "reproduce.sh").write_text(_reproduce(stage, source), "utf-8", "surrogateescape")
             (work / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
             if place.exists():
                 shutil.rmtree(place)
             work.rename(place)
         except OSError as error:
-            reason = "no space left on the disk" if error.errno == errno.ENOSPC else str(error.strerror or error)
+            reason = why_no_space(error) or str(error.strerror or error)
             raise OutputError(f"cannot keep the result of {stage.name} in {self.folder}: {reason}") from error
         except CameoError as error:
             raise type(error)(str(error) + self._keep_log(stage, log)) from error

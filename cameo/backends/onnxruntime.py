@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cameo.any_locale import as_utf8
 from cameo.backends import SessionOptions
 from cameo.backends._turns import TakingTurns
 from cameo.cuda_driver import why_no_gpu
@@ -67,8 +68,9 @@ class OnnxRuntimeSession(TakingTurns):
         # Threads that spin while they wait take the cores from everything else on a shared machine and from each other.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 3
+        place = as_utf8(path)
         try:
-            self._session: Any = ort.InferenceSession(str(path), settings, providers=[(provider, _SETTINGS[device])])
+            self._session: Any = ort.InferenceSession(place, settings, providers=[(provider, _SETTINGS[device])])
         except Exception as error:  # onnxruntime raises its own, undocumented classes
             raise EngineError(
                 f"onnxruntime cannot load {path}: {_first_line(error)}; build the bundle again"

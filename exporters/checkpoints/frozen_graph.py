@@ -2,10 +2,14 @@
 
 A frozen graph is a program: TensorFlow will open files or call into Python if a node says so. So every op is checked
 against a list of pure computations before the graph is imported anywhere.
+
+TensorFlow takes the nodes of a graph in any order; what reads them here relies on each coming after those it reads.
 """
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +18,11 @@ from exporters.checkpoints.file_kinds import FROZEN_GRAPH, refuse_other_kinds
 from exporters.checkpoints.frozen_weights import check_weights
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
-OPSET = 18
-"""ONNX opset of every exported graph: new enough for all engines, old enough for each of their parsers."""
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit for one message
+_MOST_NAMED = 6  # nodes of a cycle, in a message
 
 COMPUTATIONS = frozenset(
     """
@@ -42,11 +45,13 @@ COMPUTATIONS = frozenset(
 
 
 def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
-    """Return the `GraphDef` at `path`, holding the nodes `needed` and nothing but computations.
+    """Return the `GraphDef` at `path`, holding the nodes `needed` and nothing but computations, each after its inputs.
+
+    Nodes that are in such an order keep it. The one input that may come later is that of a loop's next turn.
 
     Raises:
-        CheckpointError: the file is missing, empty, damaged, a SavedModel, of another network, or could do more than
-            compute.
+        CheckpointError: the file is missing, empty, damaged, a SavedModel, of another network, could do more than
+            compute, or waits for itself.
     """
     data = _read_bytes(path, network)
     import tensorflow as tf
@@ -62,6 +67,7 @@ def read_frozen_graph(path: Path, network: str, needed: tuple[str, ...]) -> Any:
         ) from None
     _check_ops(graph, path)
     _check_nodes(graph, path, network, needed)
+    _sort_nodes(graph, path, network)
     check_weights(graph, path)
     return graph
 
@@ -110,72 +116,39 @@ def _check_nodes(graph: Any, path: Path, network: str, needed: tuple[str, ...]) 
                 )
 
 
+def _sort_nodes(graph: Any, path: Path, network: str) -> None:
+    """Put every node after those that it reads, of several that could be next the one that came first."""
+    places = {node.name: place for place, node in enumerate(graph.node)}
+    turns = {node.name for node in graph.node if node.op == "NextIteration"}  # a loop goes on: Merge reads it later
+
+    def inputs(node: Any) -> set[int]:
+        names = {node_name(source) for source in node.input}
+        return {places[name] for name in (names - turns if node.op == "Merge" else names)}
+
+    sorter = TopologicalSorter({place: inputs(node) for place, node in enumerate(graph.node)})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle = " -> ".join(_shortened([graph.node[place].name for place in error.args[1]]))
+        raise CheckpointError(
+            f"{path} has nodes that wait for themselves ({cycle}), expected a graph that can be computed: "
+            f"it is damaged or was edited; get the graph of {network} from its authors"
+        ) from None
+    waiting, order = list(sorter.get_ready()), []
+    heapify(waiting)
+    while waiting:
+        order.append(heappop(waiting))
+        sorter.done(order[-1])
+        for place in sorter.get_ready():
+            heappush(waiting, place)
+    ranks = {graph.node[place].name: rank for rank, place in enumerate(order)}
+    graph.node.sort(key=lambda node: ranks[node.name])
+
+
+def _shortened(names: list[str]) -> list[str]:
+    return names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 2], "...", names[-1]]
+
+
 def node_name(tensor: str) -> str:
     """The node of a GraphDef input ("a", "a:1" and "^a" are all "a")."""
     return tensor.lstrip("^").split(":")[0]
-
-
-def freeze_flag(graph: Any, flag: str) -> Any:
-    """Return a copy of `graph` with the boolean placeholder `flag` False and every branch on it resolved.
-
-    `tf.cond` is a Switch at each entry and a Merge at each exit: with a False predicate a Switch passes its data on
-    output 0 and is dead on output 1; a node with a dead input is dead; a Merge passes the input that is alive.
-    """
-    import tensorflow as tf
-
-    nodes = {node.name: node for node in graph.node}
-    false_nodes = {flag}
-    for node in graph.node:  # frozen graphs are in topological order but for loops
-        if node.op == "Identity" and node_name(node.input[0]) in false_nodes:
-            false_nodes.add(node.name)
-    dead: set[str] = set()
-    forward: dict[str, str] = {}
-    for node in graph.node:
-        inputs = [forward.get(source, source) for source in node.input]
-        if node.op == "Switch" and node_name(node.input[1]) in false_nodes:
-            forward[node.name] = forward[f"{node.name}:0"] = inputs[0]
-            dead.add(f"{node.name}:1")
-        elif node.op == "Merge":
-            alive = [source for source in inputs if source not in dead]
-            if len(alive) == 1:
-                forward[node.name] = forward[f"{node.name}:0"] = alive[0]
-        elif any(source.lstrip("^") in dead for source in node.input):
-            dead.update((node.name, f"{node.name}:0"))
-    resolved = tf.compat.v1.GraphDef(versions=graph.versions)
-    for name, node in nodes.items():
-        if name in forward or name in dead or name == flag:
-            continue
-        kept = resolved.node.add()
-        kept.CopyFrom(node)
-        del kept.input[:]
-        kept.input.extend(forward.get(source, source) for source in node.input if not source.startswith("^"))
-    return resolved
-
-
-def to_onnx(graph: Any, image: str, outputs: list[str], shape: tuple[int, int, int, int]) -> onnx.ModelProto:
-    """Convert `graph` to ONNX, with the placeholder `image` of NHWC `shape` (-1: dynamic) as NCHW input.
-
-    Outputs of rank 4 become NCHW as well.
-    """
-    import tensorflow as tf
-    from tf2onnx import optimizer, tfonnx
-
-    tensors = [name if ":" in name else f"{name}:0" for name in outputs]
-    placeholder = next(node for node in graph.node if node.name == image).attr["shape"].shape
-    placeholder.Clear()
-    for size in shape:
-        placeholder.dim.add(size=size)
-    part = tf.compat.v1.graph_util.extract_sub_graph(graph, [node_name(name) for name in tensors])
-    with tf.Graph().as_default() as tf_graph:
-        tf.import_graph_def(part, name="")
-        pictures = [name for name in tensors if tf_graph.get_tensor_by_name(name).shape.rank == 4]
-        with tf.compat.v1.Session(graph=tf_graph):
-            converted = tfonnx.process_tf_graph(
-                tf_graph,
-                opset=OPSET,
-                input_names=[f"{image}:0"],
-                output_names=tensors,
-                inputs_as_nchw=[f"{image}:0"],
-                outputs_as_nchw=pictures,
-            )
-    return optimizer.optimize_graph(converted).make_model(image)

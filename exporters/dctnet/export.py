@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cameo.errors import CheckpointError
-from exporters.checkpoints.frozen_graph import freeze_flag, node_name, read_frozen_graph, to_onnx
+from exporters.checkpoints.frozen_graph import node_name, read_frozen_graph
 from exporters.checkpoints.kinds import Shapes, has_keys
 from exporters.family import WeightFiles
 from exporters.graphs.edges import BGR, RGB, add_image_input, add_image_output
+from exporters.graphs.tensorflow_graph import freeze_flag, to_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -133,10 +134,11 @@ def _slices_before(nodes: Mapping[str, Any], node: Any) -> list[Any]:
 
 def _last(graph: Any, nodes: Mapping[str, Any], matches: Callable[[Any], bool]) -> Any:
     """The last node on the way to the output that matches, following first inputs backwards."""
-    node = nodes["output_image"]
+    node, passed = nodes["output_image"], set()
     while not matches(node):
-        if not node.input:
+        if not node.input or node.name in passed:  # a loop leads back to itself
             raise ValueError("no node drops the batch axis before output_image")
+        passed.add(node.name)
         node = nodes[node_name(node.input[0])]
     return node
 

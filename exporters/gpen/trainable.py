@@ -76,7 +76,8 @@ class TrainableGpen:
 
         part = path.with_name(f".{path.name}.part")
         try:
-            torch.save(network.state_dict(), part)
+            with part.open("wb") as file:  # given a path, torch does not say why it cannot write
+                torch.save(network.state_dict(), file)
             os.replace(part, path)
         except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)

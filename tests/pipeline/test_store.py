@@ -1,6 +1,8 @@
 """The store: nothing is built twice, nothing half-written counts, and every failure is one sentence."""
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, OutputError, StageError
 from optimize.precision.progress import progress
-from pipeline import fingerprint
+from pipeline import child, disk, fingerprint, silence
 from pipeline.child import run_in_child
 from pipeline.store import Store
 
@@ -40,6 +42,22 @@ class Shout:
             raise CheckpointError(f"{source} is not loud enough: shout first")
         if self.fails == "disk":
             raise OSError(28, "No space left on device")
+        if self.fails == "disk, by a library":
+            raise RuntimeError("basic_filebuf::xsputn error writing the file: No space left on device")
+        if self.fails == "disk, wrapped":
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise CheckpointError("cannot read the checkpoint") from error
+        if self.fails == "largest file":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3, 3))
+            out.write_text("too long")
+        if self.fails == "largest file, log too":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            out.write_text("too long")
+        if self.fails == "bug, silent":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            raise ZeroDivisionError("a bug")
         if self.fails == "bug":
             raise ZeroDivisionError("a bug")
         out.write_text(source.read_text().upper() + self.ending)
@@ -141,7 +159,12 @@ def test_a_stage_that_refuses_leaves_only_its_log(store: Store, source: Artifact
     [
         ("killed", StageError, r"was killed, most likely for want of memory \(signal 9\)"),
         ("bug", StageError, r"failed \(exit code 1\).*ZeroDivisionError: a bug"),
+        ("bug, silent", StageError, r"failed \(exit code 1\).*ZeroDivisionError: a bug"),
         ("disk", OutputError, "no space left while writing"),
+        ("disk, by a library", OutputError, "no space left while writing"),
+        ("disk, wrapped", OutputError, "no space left while writing"),
+        ("largest file", OutputError, r"the largest size of files was reached \(ulimit -f\) while writing"),
+        ("largest file, log too", OutputError, r"the largest size of files was reached \(ulimit -f\) while writing"),
     ],
 )
 def test_a_stage_that_dies_is_one_sentence(
@@ -150,6 +173,57 @@ def test_a_stage_that_dies_is_one_sentence(
     with pytest.raises(error, match=match):
         store.run(Shout(fails=fails), source)
     assert not list(store.folder.glob("shout-text-*"))
+
+
+def test_a_death_on_a_full_disk_names_the_disk(store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_LEAST_BYTES", 2**80)
+    with pytest.raises(OutputError, match="no space left on the disk of .*, and shout-text was killed, .*: free some"):
+        store.run(Shout(fails="killed"), source)
+    told = child.told(ZeroDivisionError("a bug"), store.folder / "loud.txt")
+    assert told["error"] == "OutputError"
+    assert re.match(
+        "no space left on the disk of .* while writing .*loud.txt .ZeroDivisionError: a bug", told["message"]
+    )
+    assert child.told(CheckpointError("too quiet"), store.folder / "loud.txt")["error"] == "CheckpointError"
+
+
+def test_a_stage_without_a_sign_of_life_is_ended(
+    store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(silence.SILENCE_VARIABLE, "1")
+    started = time.monotonic()
+    with pytest.raises(
+        StageError, match=r"shout-text gave no sign of life for 1 s .*: its last output was ''; .* set CAMEO_STAGE_SIL"
+    ):
+        store.run(Shout(fails="sleeps"), source)
+    assert time.monotonic() - started < 30
+    assert [p.name for p in store.folder.iterdir()] == ["shout-text.failed.log"]
+
+
+def test_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is told, a line in the log and a byte of the result each give the stage another hour."""
+    log, hour = tmp_path / "log.txt", silence.SILENCE_S
+    now = iter(range(0, 100 * hour, hour - 1))
+    monkeypatch.setattr(silence, "monotonic", lambda: next(now))
+    signs = silence.Silence("slow-text", log)
+    for write in (log.touch, lambda: log.write_text("a line"), lambda: (tmp_path / "out").write_text("half")):
+        signs.check()
+        write()
+    signs.check()
+    signs.check()
+    signs.end()
+    signs.check()
+    with pytest.raises(StageError, match="gave no sign of life for 3600 s .*: its last output was 'a line'"):
+        signs.check()
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-1", "nan"])
+def test_a_limit_that_is_none_is_refused(
+    limit: str, store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(silence.SILENCE_VARIABLE, limit)
+    with pytest.raises(StageError, match=f"CAMEO_STAGE_SILENCE_S is '{limit}': expected a number of seconds above 0"):
+        store.run(Shout(), source)
 
 
 def test_kill_9_in_a_stage_is_repaired_by_the_next_run(tmp_path: Path, source: Artifact) -> None:
@@ -179,3 +253,14 @@ def test_reproduce_runs_the_stage_alone(store: Store, source: Artifact, tmp_path
     script = script.replace("python -m", f"{sys.executable} -m")
     subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert (tmp_path / "loud.txt").read_text() == "HELLO!"
+
+
+def test_modules_that_a_package_finds_by_name_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backend("openvino")` is in no import."""
+    seen: list[str] = []
+    source_file = fingerprint._source_file
+    monkeypatch.setattr(fingerprint, "_source_file", lambda module: (seen.append(module), source_file(module))[1])
+    fingerprint._source_digest.__wrapped__("engines.onnxruntime")
+    assert {"cameo.backends", "cameo.backends.onnxruntime", "cameo.backends._feeds"} <= set(seen)
+    fingerprint._source_digest.__wrapped__("compress.prune_channels")
+    assert {"exporters.gpen.trainable", "exporters.dctnet.trainable"} <= set(seen)

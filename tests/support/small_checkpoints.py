@@ -1,0 +1,80 @@
+"""A small checkpoint of every exporter, and `python -m tests.support.small_checkpoints FOLDER OUT`, which exports them.
+
+One process exports them all: starting PyTorch and TensorFlow takes longer than the small exports.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support import frozen_graphs
+from tests.support.filled_networks import filled, save_checkpoint
+
+FROZEN = {"dctnet-detector": "detector.pb", "dctnet-landmarks": "keypoints.pb"}
+"""Companions of DCT-Net that are too intricate to be built here: of the shared models, where these are."""
+GPEN_SIDE = 32
+PASSED_BYTES = 2**23
+"""Passes over larger networks, and their engines, would take longer than all the others together."""
+
+
+def write_all(folder: Path, shared_models: Path | None = None) -> dict[str, Path]:
+    """Write the checkpoints; return the file of each network."""
+    from exporters.gpen.network import Architecture, FullGenerator
+    from exporters.parsenet.network import ParseNet
+    from exporters.realesrnet.network import RRDBNet
+    from exporters.retinaface.network import RetinaFace
+
+    plan = Architecture.of(GPEN_SIDE, narrow=0.0625, channel_multiplier=1, style_dim=32)
+    generator = FullGenerator.without_weights(plan)
+    networks = {
+        "gpen-bfr-256": filled(generator.to_empty(device="cpu")),
+        "parsenet": filled(ParseNet()),
+        "realesrnet-x2": filled(RRDBNet(2, 1)),
+        "retinaface-r50": filled(RetinaFace()),
+    }
+    files = {name: save_checkpoint(network, folder / f"{name}.pth") for name, network in networks.items()}
+    files["dctnet-head"] = frozen_graphs.write_small(folder / "dctnet-head.pb")
+    if shared_models is not None:
+        files |= {network: shared_models / "dctnet" / name for network, name in FROZEN.items()}
+    return files
+
+
+def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
+    """Export them with the standard passes and as OpenVINO's engines; return the sha256 of every file by its name."""
+    import engines
+    import optimize
+    from cameo.artifact import sha256_of
+    from exporters import family_of, gpen
+    from exporters.parsenet.export import ExportParseNet
+    from exporters.recipe import STANDARD_PASSES
+
+    gpen.sizes_of = lambda network: (GPEN_SIDE, GPEN_SIDE)  # no published network is small enough
+    found = {}
+
+    def kept(name: str, path: Path) -> Path:
+        found[name] = sha256_of(path)
+        return path
+
+    for network, file in files.items():
+        stage = ExportParseNet(network, 64) if network == "parsenet" else family_of(network).exporter(network)
+        graph = out / f"{network}.onnx"
+        stage.run(file, graph)
+        kept(network, graph)
+        if file.stat().st_size > PASSED_BYTES:
+            continue
+        for name in STANDARD_PASSES:
+            optimize.graph_pass(name).run(graph, graph)
+            kept(f"{network}, {name}", graph)
+        builder = engines.engine("openvino").builder(engines.EngineOptions())
+        builder.run(graph, out / network)
+        kept(f"{network}, {builder.name}", out / network)
+    return found
+
+
+if __name__ == "__main__":
+    listing, out = map(Path, sys.argv[1:])
+    hashes = export_all({name: Path(file) for name, file in json.loads(listing.read_text()).items()}, out)
+    (out / "hashes.json").write_text(json.dumps(hashes))
