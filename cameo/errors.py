@@ -1,7 +1,8 @@
 """Every error that Cameo raises on purpose.
 
     CameoError                 caught by the command lines: one sentence, exit code 1
-    ├── PhotoError             a photo that cannot be read, or is larger than the limit
+    ├── PhotoError             a photo that cannot be read
+    │   └── PhotoTooLarge      ... because it is beyond a limit, or does not fit into memory
     ├── CheckpointError        weights that are missing, damaged, dangerous or of another network
     ├── BundleError            a bundle that is missing, incomplete, changed or too new
     ├── EngineError            an engine that cannot be built or run
@@ -19,7 +20,11 @@ class CameoError(Exception):
 
 
 class PhotoError(CameoError):
-    """A photo cannot be read, or is larger than the limit."""
+    """A photo cannot be read."""
+
+
+class PhotoTooLarge(PhotoError):
+    """A photo is beyond a limit of pixels, sides or aspect, or does not fit into memory."""
 
 
 class CheckpointError(CameoError):
