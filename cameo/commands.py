@@ -215,9 +215,11 @@ def _info(parsed: argparse.Namespace) -> int:
     from cameo.bundle import Bundle
 
     bundle = Bundle(parsed.bundle)
-    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {bundle.manifest.provenance['cameo']}")
+    built_with = bundle.manifest.provenance.get("cameo", "?")
+    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {built_with}")
     for network in bundle.networks.values():
-        print(f"\n{network.name}  from {network.source['file']} (sha256 {network.source['sha256'][:12]}...)")
+        file, sha256 = (network.source.get(name, "?") for name in ("file", "sha256"))
+        print(f"\n{network.name}  from {file} (sha256 {sha256!s:.12}...)")
         for direction, specs in (("in ", network.inputs), ("out", network.outputs)):
             for spec in specs:
                 print(f"  {direction} {spec}")

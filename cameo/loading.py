@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from PIL import Image
 
-from cameo.backends import SessionOptions, backend
+from cameo import flows
+from cameo.backends import SessionOptions, backend, backend_names
 from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
-from cameo.errors import EngineUnavailable
+from cameo.errors import BundleError, EngineUnavailable
 from cameo.flows import Flow
 from cameo.images import Photo
 from cameo.noise import with_noise
@@ -53,13 +55,13 @@ class Loaded:
     def __init__(self, bundle: Bundle, options: LoadOptions, flow_options: Mapping[str, Any]) -> None:
         self.bundle = bundle
         self.engines: dict[str, EngineEntry] = {}
+        open_flow = flow_module(bundle).open_flow
         with ExitStack() as opening:
             sessions = {
                 name: opening.enter_context(self._open(network, options)) for name, network in bundle.networks.items()
             }
             assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
-            flow_module = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
-            self.flow: Flow = flow_module.open_flow(sessions, assets, flow_options)
+            self.flow: Flow = open_flow(sessions, assets, flow_options)
             self._sessions = opening.pop_all()
 
     def _open(self, network: NetworkEntry, options: LoadOptions) -> Session:
@@ -120,6 +122,19 @@ def load(
     return Loaded(Bundle(folder), LoadOptions(engine, precision, mode, device, threads), flow)
 
 
+def flow_module(bundle: Bundle) -> ModuleType:
+    """The module of the bundle's flow, with its `open_flow`.
+
+    Raises:
+        BundleError: there is no such flow.
+    """
+    name = bundle.manifest.flow
+    known = sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(flows.__path__))
+    if name not in known:
+        raise BundleError(f"{bundle.folder} is for the flow '{name}', this runtime has {', '.join(known)}: update it")
+    return importlib.import_module(f"{flows.__name__}.{name.replace('-', '_')}")
+
+
 def _offers(network: NetworkEntry, options: LoadOptions) -> bool:
     return any(_fits(entry, options) for entry in network.engines)
 
@@ -156,6 +171,8 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
 
 def _why_not(entry: EngineEntry, options: LoadOptions) -> str | None:
     """None, or why this entry cannot run here on the device that was asked for."""
+    if entry.engine not in backend_names():
+        return "this version of Cameo does not know this engine"
     devices = backend(entry.engine).DEVICES if entry.precision != "fp16" else ("cuda",)
     if options.device not in ("", *devices):
         return f"it runs on {' or '.join(devices)}, not on {options.device}"
@@ -169,7 +186,8 @@ def _preference(entry: EngineEntry) -> tuple[int, float]:
     """
     floating = [n for n, (engine, precision) in enumerate(PREFERENCE) if engine == entry.engine and precision != "fp16"]
     if entry.precision == "int8" and floating:
-        worth_it = entry.facts.get("comparison", {}).get("recommended")
+        comparison = entry.facts.get("comparison")
+        worth_it = isinstance(comparison, Mapping) and comparison.get("recommended")
         rank = floating[0] + (-0.5 if worth_it else len(PREFERENCE))
     else:
         fitting = (

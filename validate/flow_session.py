@@ -9,7 +9,6 @@ The flow's code is one and the same; what differs is what its networks run on. F
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,12 +61,12 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
 
 def _on_originals(folder: Path, weights: Mapping[str, str], options: Mapping[str, Any]) -> FlowSession:
     from cameo.bundle import Bundle
+    from cameo.loading import flow_module
     from validate.originals import open_original
 
     bundle = Bundle(folder)
-    flow = importlib.import_module(f"cameo.flows.{bundle.manifest.flow.replace('-', '_')}")
     assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
     with ExitStack() as opening:
         sessions = {name: opening.enter_context(open_original(name, Path(weights[name]))) for name in bundle.networks}
-        opened = flow.open_flow(sessions, assets, options)
+        opened = flow_module(bundle).open_flow(sessions, assets, options)
         return FlowSession(opened, opening.pop_all().close)
