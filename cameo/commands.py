@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one of this machine"
     )
+    serve.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name that the server is also reached by"
+    )
     serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     serve.add_argument(
         "--queue", type=_count, default=8, help="photos let in at once, one of them running (default: 8)"
@@ -187,9 +190,12 @@ def _serve(parsed: argparse.Namespace) -> int:
         from cameo.server import ServeOptions, serve
     except ModuleNotFoundError as error:
         raise CameoError(
-            f"cameo serve needs the package {error.name}, which is not installed: pip install starlette uvicorn"
+            f"cameo serve needs the package {error.name}, which is not installed: "
+            "pip install starlette uvicorn python-multipart"
         ) from None
-    options = ServeOptions(parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels)
+    options = ServeOptions(
+        parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels, tuple(parsed.allow_host)
+    )
     serve(lambda: _load(parsed), options, parsed.host, parsed.port)
     return 0
 
