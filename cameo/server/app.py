@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -164,8 +165,6 @@ def serve(open_model: Callable[[], Loaded], options: ServeOptions, host: str, po
     Raises:
         CameoError: the model cannot be opened, or the port is taken.
     """
-    import uvicorn
-
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
@@ -178,7 +177,7 @@ def serve(open_model: Callable[[], Loaded], options: ServeOptions, host: str, po
         print(f"serving on {where}; try: curl --data-binary @photo.jpg {where}/run -o result.png", flush=True)
         try:
             with _sigterm_exits():
-                uvicorn.Server(_config(server, options)).run([listening])
+                listener(server, options).run([listening])
         finally:
             if not server.close(options.grace_s):
                 print("error: the engine is still at a photo: ended without waiting for it", file=sys.stderr)
@@ -186,10 +185,9 @@ def serve(open_model: Callable[[], Loaded], options: ServeOptions, host: str, po
                 os._exit(1)  # an ordinary exit would wait for its thread
 
 
-def _config(server: PhotoServer, options: ServeOptions) -> Any:
-    import uvicorn
-
-    return uvicorn.Config(
+def listener(server: PhotoServer, options: ServeOptions) -> uvicorn.Server:
+    """What runs `server` on sockets, within the bounds of `options`."""
+    config = uvicorn.Config(
         server.app,
         loop="asyncio",
         http=bounded(options),
@@ -197,10 +195,12 @@ def _config(server: PhotoServer, options: ServeOptions) -> Any:
         lifespan="off",
         log_level="error",  # what clients do wrong is answered, not printed
         proxy_headers=False,
+        server_header=False,
         backlog=min(options.max_connections, 128),  # asyncio accepts so many at once, before it counts them
         timeout_keep_alive=math.ceil(options.head_s),
         timeout_graceful_shutdown=math.ceil(options.grace_s) + 2,
     )
+    return uvicorn.Server(config)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._look()
         if len(self.connections) > self.options.max_connections:
-            waiting = [c for c in self._others() if c._wait and not c._wait.answer]
+            waiting = [c for c in self._all() if c is not self and c._waits_for_head()]
             if waiting:
                 _longest(waiting).transport.abort()
             else:
@@ -73,6 +73,10 @@ class BoundedProtocol(H11Protocol):
             return _Wait(False, self.cycle, 0)
         return None
 
+    def _waits_for_head(self) -> bool:
+        wait = self._waits_for()
+        return wait is not None and not wait.answer and not self.transport.is_closing()
+
     def unread(self) -> int:
         """Bytes of answers that the client has not taken."""
         return self.transport.get_write_buffer_size()
@@ -100,15 +104,12 @@ class BoundedProtocol(H11Protocol):
         content = json.dumps({"error": sentence}).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Connection", "close")]
         with suppress(h11.LocalProtocolError):
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(content), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            events = (h11.Response(status_code=status, headers=headers), h11.Data(content), h11.EndOfMessage())
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
 
     def _all(self) -> list[BoundedProtocol]:
         return [c for c in self.connections if isinstance(c, BoundedProtocol)]
-
-    def _others(self) -> list[BoundedProtocol]:
-        return [c for c in self._all() if c is not self]
 
 
 def _longest(connections: Iterable[BoundedProtocol]) -> BoundedProtocol:

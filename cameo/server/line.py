@@ -60,10 +60,11 @@ class Line:
     def _timed(self, work: Callable[[bytes], Result], photo: bytes) -> Result:
         self._since = time.monotonic()
         try:
-            return work(photo)
-        finally:
-            took = self.running_s
+            result = work(photo)
+            took = self.running_s  # of photos that cannot be read nothing is learnt
             self._usual_s = took if not self._usual_s else (1 - _NEWEST) * self._usual_s + _NEWEST * took
+            return result
+        finally:
             self._since = None
 
     def _leave(self, held: list[bytes]) -> None:

@@ -32,9 +32,10 @@ class _InMemory(MultiPartParser):
 
 @dataclass(eq=False)
 class _Upload:
-    pause: asyncio.Timeout | None = None  # None once the photo is there
+    pause: asyncio.Timeout
     touched: float = 0.0
     size: int = 0
+    whole: bool = False
 
 
 class Uploads:
@@ -53,16 +54,16 @@ class Uploads:
             ClientDisconnect: the sender hung up.
         """
         kind = self._check_head(request)
-        upload = _Upload()
+        upload = _Upload(asyncio.timeout(None))
         self._inside.add(upload)
         try:
             try:
-                async with asyncio.timeout(self._options.timeout_s), asyncio.timeout(None) as upload.pause:
+                async with asyncio.timeout(self._options.timeout_s), upload.pause:
                     chunks = self._counted(request, upload)
                     photo = await (_form_file(request, chunks) if kind == _FORM else _joined(chunks))
             except TimeoutError:
                 raise HTTPException(408, "the photo stopped coming, or came too slowly: send it again") from None
-            upload.pause = None
+            upload.whole = True
             yield photo
         finally:
             self._inside.discard(upload)
@@ -82,7 +83,6 @@ class Uploads:
     async def _counted(self, request: Request, upload: _Upload) -> AsyncIterator[bytes]:
         now = asyncio.get_running_loop().time
         upload.touched = now()
-        assert upload.pause is not None
         upload.pause.reschedule(upload.touched + self._options.stall_s)
         async for chunk in request.stream():
             upload.size += len(chunk)
@@ -101,14 +101,13 @@ class Uploads:
         """End the uploads that have stalled longest until all fit together."""
         budget = self._options.queue * self._options.max_upload_mib * MIB
         while sum(upload.size for upload in self._inside) > budget:
-            stalled = [u for u in self._inside if u.pause and u.touched + _STALLED_S < newcomer.touched]
+            stalled = [u for u in self._inside if not u.whole and u.touched + _STALLED_S < newcomer.touched]
             if not stalled:
                 raise HTTPException(
                     503, "too many photos are on their way in: try again in a moment", {"Retry-After": "2"}
                 )
             stalest = min(stalled, key=lambda upload: upload.touched)
             self._inside.discard(stalest)
-            assert stalest.pause is not None
             stalest.pause.reschedule(newcomer.touched)
 
 
@@ -122,9 +121,12 @@ async def _form_file(request: Request, chunks: AsyncIterator[bytes]) -> bytes:
         form = await _InMemory(request.headers, chunks, max_files=1, max_fields=8, max_part_size=1024).parse()  # type: ignore[arg-type]
     except MultiPartException as error:
         raise HTTPException(400, f"the form cannot be read ({error.message}), expected one file: send one") from None
-    others = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
-    files = [value for value in form.values() if isinstance(value, UploadFile)]
-    if others or len(files) != 1:
-        found = f"the fields {', '.join(others)!r:.80}" if others else "no file"
-        raise HTTPException(400, f"the form has {found}, expected one file and nothing else: send one photo")
-    return await files[0].read()
+    try:
+        others = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
+        files = [value for value in form.values() if isinstance(value, UploadFile)]
+        if others or len(files) != 1:
+            found = f"the fields {', '.join(others)!r:.80}" if others else "no file"
+            raise HTTPException(400, f"the form has {found}, expected one file and nothing else: send one photo")
+        return await files[0].read()
+    finally:
+        await form.close()
