@@ -2,7 +2,7 @@
 
 import cameo
 with cameo.load("build/dctnet") as cartoonize:
-    cartoon = cartoonize(Image.open("photo.jpg"))
+    cartoon = cartoonize("photo.jpg")
 """
 
 from __future__ import annotations

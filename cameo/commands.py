@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     run.add_argument("bundle", type=Path, help="a bundle's folder")
     run.add_argument("photos", type=Path, nargs="+", help="photos (JPEG, PNG, WebP, TIFF, ...)")
+    run.add_argument("--no-metadata", action="store_true", help="leave date, camera and copyright out of the picture")
+    run.add_argument("--allow-truncated", action="store_true", help="take photos whose files end early")
     run.add_argument("-o", "--out", required=True, help="the picture to write; a folder for several photos, or FOLDER/")
 
     serve = commands.add_parser("serve", parents=[common, loading], help="photo in, photo out over HTTP")
@@ -144,7 +146,7 @@ def _load(parsed: argparse.Namespace) -> Loaded:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from cameo.images import check_output, write_image
+    from cameo.images import ReadOptions, check_output, read_picture, write_image
     from cameo.progress import ProgressBar
 
     outputs = _outputs(parsed.photos, parsed.out)
@@ -156,15 +158,16 @@ def _run(parsed: argparse.Namespace) -> int:
         for photo, output in zip(parsed.photos, outputs, strict=True):
             started = time.perf_counter()
             try:
+                picture = read_picture(photo, ReadOptions(allow_truncated=parsed.allow_truncated))
                 with ProgressBar(photo.name) as progress:
-                    result = model.flow.run(photo, progress)
+                    result = model.flow.run(picture, progress)
             except PhotoError as error:
                 if len(parsed.photos) == 1:
                     raise
                 print(f"error: {error}", file=sys.stderr)  # the other photos are as good as they were
                 failed += 1
                 continue
-            write_image(output, result.image)
+            write_image(output, result.image, b"" if parsed.no_metadata else picture.exif)
             faces = len(result.faces)
             found = "1 face" if faces == 1 else f"{faces or 'no'} faces"
             note = f". {result.note}" if result.note else ""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
+from cameo.images import read_photo
 
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -34,9 +35,8 @@ class Photo:
         """
         spec = find_spec(self.package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
-            image = cv2.imread(str(Path(folder, self.path)), cv2.IMREAD_COLOR)
-            if image is not None:
-                return np.asarray(image, np.uint8)
+            if Path(folder, self.path).exists():
+                return np.ascontiguousarray(read_photo(Path(folder, self.path))[..., ::-1])
         raise PhotoError(f"No photo {self.path} in package {self.package}: run pip install {self.distribution}.")
 
 

@@ -32,7 +32,7 @@ from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import FaceFinder
 from cameo.faces.face import Face, Image, Matrix
 from cameo.flows import Progress, options_of
-from cameo.images import MAX_PIXELS, Photo, read_photo
+from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_picture
 from cameo.session import Session
 
 Canvas = NDArray[Any]
@@ -116,12 +116,13 @@ class DctNetFlow:
         Raises:
             PhotoError: the photo cannot be read, or is too large.
         """
-        pixels = read_photo(photo, self.options.max_pixels)
+        picture = read_picture(photo, ReadOptions(self.options.max_pixels))
+        pixels = picture.pixels
         height, width = pixels.shape[:2]
         small_width, small_height = working_size(width, height, self.options.size)
         canvas, faces = self.paint(_resize(pixels, (small_width, small_height)), progress)
         scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
-        return Cartoon(_round_at_size(canvas, (width, height)), scaled)
+        return Cartoon(_round_at_size(canvas, (width, height)), scaled, picture.note)
 
     def paint(self, image: Image, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
         """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.

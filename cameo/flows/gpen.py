@@ -25,14 +25,14 @@ from typing import Final
 import cv2
 import numpy as np
 
-from cameo.errors import BundleError, CameoError, PhotoError
+from cameo.errors import BundleError, CameoError, PhotoError, PhotoTooLarge
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Face, Image, Matrix
 from cameo.faces.paste import MASK_SIZE, FacePaster, Mask, crop_from, face_mask, rectangle_mask
 from cameo.faces.retinaface import MIN_SCORE, RetinaFaceFinder
 from cameo.flows import Progress, options_of
-from cameo.images import MAX_PIXELS, Photo, read_photo
+from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_picture
 from cameo.session import Session
 from cameo.tiles import FOLD, MIN_TILE, Enlarger
 
@@ -132,9 +132,10 @@ class GpenFlow:
         Raises:
             PhotoError: the photo cannot be read, or it or its result is too large.
         """
-        pixels = read_photo(photo, self.options.max_pixels)
+        picture = read_picture(photo, ReadOptions(self.options.max_pixels))
+        pixels = picture.pixels
         if self.options.aligned:
-            return Restored(self._enlarged(self._restore_aligned(pixels)), ())
+            return Restored(self._enlarged(self._restore_aligned(pixels)), (), picture.note)
         base = self._enlarged(pixels)
         if base is not pixels:
             pixels = resize(pixels, (base.shape[1], base.shape[0]))
@@ -147,7 +148,7 @@ class GpenFlow:
             self._restore(pixels, aligned[start : start + batch], paster)
             if progress is not None:
                 progress(min(start + batch, len(aligned)), len(aligned))
-        note = _note(len(found), len(chosen), len(aligned))
+        note = picture.noted(_note(len(found), len(chosen), len(aligned)))
         return Restored(paster.image, tuple(face for face, _ in aligned), note)
 
     def describe(self) -> str:
@@ -166,7 +167,7 @@ class GpenFlow:
             raise BundleError(_NO_ENLARGER)
         height, width = (side * self._enlarger.scale for side in photo.shape[:2])
         if height * width > self.options.max_pixels:
-            raise PhotoError(
+            raise PhotoTooLarge(
                 f"Enlarged, the photo would be {width}x{height}, {height * width:,} pixels, expected at most "
                 f"{self.options.max_pixels:,}: shrink it, or leave out sr."
             )

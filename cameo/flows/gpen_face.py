@@ -28,7 +28,7 @@ from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces.face import Image
 from cameo.flows import Progress, options_of
 from cameo.flows.gpen import Restored, resize
-from cameo.images import MAX_PIXELS, Photo, read_photo
+from cameo.images import MAX_PIXELS, Photo, ReadOptions, read_photo, read_picture
 from cameo.session import Session, Tensor
 
 COLORIZATION, INPAINTING, SEG2FACE, SR = "gpen-colorization-", "gpen-inpainting-", "gpen-seg2face-", "gpen-sr-"
@@ -87,7 +87,8 @@ class GpenFaceFlow:
         Raises:
             PhotoError: the photo cannot be read, is too large, or is not of the mask's size.
         """
-        pixels = read_photo(photo, self.options.max_pixels)
+        picture = read_picture(photo, ReadOptions(self.options.max_pixels))
+        pixels = picture.pixels
         face = resize(self._prepared(pixels), (self._in_size, self._in_size))
         feeds: dict[str, Tensor] = {"image": face[None]}
         if self._task == SR:
@@ -97,7 +98,7 @@ class GpenFaceFlow:
             image = _with_brightness_of(pixels, image)
         if progress is not None:
             progress(1, 1)
-        return Restored(image, (), _NOTE)
+        return Restored(image, (), picture.noted(_NOTE))
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""

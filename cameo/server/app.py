@@ -26,7 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from cameo.errors import CameoError, PhotoError, PhotoTooLarge
-from cameo.images import encode_image, read_photo
+from cameo.images import ReadOptions, encode_image, read_picture
 from cameo.server.connections import bounded
 from cameo.server.door import HANDLERS, Door, Hosts
 from cameo.server.line import Line
@@ -135,8 +135,10 @@ class PhotoServer:
 
     def _work(self, suffix: str, photo: bytes) -> _Answer:
         try:
-            result = self.model.flow.run(read_photo(photo, self.options.max_megapixels * 1_000_000))
-            return _Answer(encode_image(result.image, suffix), len(result.faces), result.note)
+            picture = read_picture(photo, ReadOptions(self.options.max_megapixels * 1_000_000))
+            result = self.model.flow.run(picture.pixels)
+            content = encode_image(result.image, suffix, picture.exif)
+            return _Answer(content, len(result.faces), picture.noted(result.note))
         except Exception as error:
             if _ran_out_of_memory(error):
                 raise PhotoTooLarge("the photo does not fit into the memory of this machine: shrink it") from error
@@ -193,6 +195,8 @@ def listener(server: PhotoServer, options: ServeOptions) -> uvicorn.Server:
         http=bounded(options),
         ws="none",
         lifespan="off",
+        log_config=None,  # uvicorn's would close whatever handlers the program has
+        access_log=False,
         log_level="error",  # what clients do wrong is answered, not printed
         proxy_headers=False,
         server_header=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.ExifTags import Base
 from starlette.testclient import TestClient
 
 from cameo.errors import EngineError
@@ -47,6 +50,20 @@ def test_a_photo_comes_back_in_the_format_asked_for(start: Start, accept: str, m
     assert (answer.headers["x-cameo-faces"], answer.headers["x-cameo-note"]) == ("2", "Gr%C3%BCn%3A%20100%20%25.")
 
 
+def test_what_the_photos_file_says_reaches_the_answer(start: Start) -> None:
+    _, client = start()
+    exif = Image.Exif()
+    exif[Base.Copyright] = "The photographer"
+    answer = client.post("/run", content=with_exif(exif))
+    assert Image.open(io.BytesIO(answer.content)).getexif()[Base.Copyright] == "The photographer"
+
+
+def with_exif(exif: Image.Exif) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
 def test_health_and_page(start: Start) -> None:
     _, client = start()
     assert client.get("/health").json() == {"model": "test", "engines": {"net": "onnxruntime fp32"}, "inside": 0}
@@ -65,6 +82,7 @@ def test_a_models_name_is_text_in_the_page(start: Start) -> None:
     [
         (b"", 400, "empty"),
         (b"no photo", 400, "not an image"),
+        (png(1, (1500, 1000)), 413, "expected at most 1,000,000"),
         (os.urandom(2**20 + 1), 413, "larger than 1 MiB"),
         (png(0), 500, "the engine failed"),
     ],

@@ -1,10 +1,8 @@
 import errno
 import io
 import os
-import struct
 import threading
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 from cameo.errors import OutputError, PhotoError
 from cameo.images import check_output, encode_image, read_photo, write_image
 from tests.support import fill
+from tests.support.photo_files import bomb, file_of
 
 UPRIGHT = fill.smooth_u8("images/upright", 20, 30)
 # How a viewer turns what is stored, by EXIF orientation (EXIF 2.3, table 4).
@@ -27,22 +26,6 @@ TURNS = {
     7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
     8: lambda stored: np.rot90(stored, 1),
 }
-
-
-def file_of(image: Image.Image, encoding: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, encoding, **options)
-    return buffer.getvalue()
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims a size."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("encoding", ["PNG", "TIFF", "WEBP"])
