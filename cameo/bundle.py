@@ -7,26 +7,40 @@
     DIR/assets/...             what the flow needs besides networks (DCT-Net's alpha mask)
     DIR/report.json, .html     written by `validate`, not part of the manifest
 
-Every file that the manifest lists carries its sha256, and is checked against it before it is loaded.
+Every file that the manifest lists carries its size and sha256, and is checked against them before it is loaded. A
+bundle may come from anywhere: nothing in it leads out of its folder, and whatever is wrong with it is a BundleError.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from cameo.artifact import sha256_of
+from cameo.artifact import sha256_of, size_of
 from cameo.errors import BundleError
+from cameo.schema import SchemaError, parse, strict_json
 from cameo.tensors import TensorSpec
 
 FORMAT = 2
 MODES = ("quality", "balanced", "fast")
 """What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned); more (a student)."""
 MANIFEST_NAME = "bundle.json"
+_MAX_MANIFEST: Final = 16 * 2**20  # GPEN's with every engine and profile takes 0.05 MiB
+_MAX_SIDE: Final = 2**16
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a model, a network, a flow or an engine may be called: it reaches file names, terminals and pages."""
+
+
+def _check_names(**names: str) -> None:
+    for what, name in names.items():
+        if not _NAME.fullmatch(name):
+            raise SchemaError(f"{what} is {name!r:.60}, expected a name of letters, digits, '.', '_' and '-'")
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,14 @@ class StoredFile:
     format: str
     sha256: str
     bytes: int
+
+    def check(self) -> None:
+        """Raises SchemaError: the path is not a relative POSIX path that goes down only, or the hash is none."""
+        parts = self.path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\\" in self.path or ":" in self.path:
+            raise SchemaError(f"path is {self.path!r:.60}, expected one like engines/NAME, inside the bundle's folder")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise SchemaError(f"sha256 is {self.sha256!r:.60}, expected 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,13 @@ class Profile:
     weight_bytes: int | None = None
     activation_bytes: int | None = None
 
+    def check(self) -> None:
+        """Raises SchemaError: the shapes are not those of a range."""
+        shapes = (self.min, self.opt, self.max)
+        ordered = all(1 <= low <= usual <= high <= _MAX_SIDE for low, usual, high in zip(*shapes, strict=False))
+        if {len(shape) for shape in shapes} != {4} or not ordered:
+            raise SchemaError(f"min is {self.min!s:.60}, expected 1 <= min <= opt <= max, each of N, H, W and channels")
+
 
 @dataclass(frozen=True)
 class EngineEntry:
@@ -70,6 +99,12 @@ class EngineEntry:
     profiles: tuple[Profile, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     mode: str = MODES[0]
+
+    def check(self) -> None:
+        """Raises SchemaError: a name is no name, or the mode is none of `MODES`."""
+        _check_names(engine=self.engine, precision=self.precision)
+        if self.mode not in MODES:
+            raise SchemaError(f"mode is {self.mode!r:.60}, expected one of {', '.join(MODES)}")
 
     @property
     def label(self) -> str:
@@ -128,6 +163,14 @@ class Manifest:
     assets: Mapping[str, StoredFile]
     provenance: Mapping[str, Any]
 
+    def check(self) -> None:
+        """Raises SchemaError: a name is no name, or a network is listed under another's."""
+        _check_names(model=self.model, flow=self.flow)
+        for name, network in self.networks.items():
+            _check_names(networks=name)
+            if network.name != name:
+                raise SchemaError(f"networks.{name}.name is {network.name!r:.60}, expected {name}")
+
     def to_json(self) -> str:
         """The text of `bundle.json`, ending in the hash of everything before it."""
         body: dict[str, Any] = {"format": FORMAT, **asdict(self)}
@@ -136,38 +179,6 @@ class Manifest:
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _profile(fields: Mapping[str, Any]) -> Profile:
-    shapes = {name: tuple(fields[name]) for name in ("min", "opt", "max")}
-    return Profile(**{**fields, **shapes})
-
-
-def _engine(fields: Mapping[str, Any]) -> EngineEntry:
-    return EngineEntry(
-        fields["engine"],
-        fields["precision"],
-        StoredFile(**fields["file"]),
-        tuple(fields["targets"]),
-        tuple(map(_profile, fields["profiles"])),
-        fields["facts"],
-        fields["mode"],
-    )
-
-
-def _network(fields: Mapping[str, Any]) -> NetworkEntry:
-    return NetworkEntry(
-        fields["name"],
-        tuple(map(TensorSpec.from_json, fields["inputs"])),
-        tuple(map(TensorSpec.from_json, fields["outputs"])),
-        StoredFile(**fields["onnx"]),
-        fields["source"],
-        tuple(map(_engine, fields["engines"])),
-        {
-            precision: ConvertedGraph(StoredFile(**files["onnx"]), StoredFile(**files["record"]))
-            for precision, files in fields.get("converted", {}).items()
-        },
-    )
 
 
 class Bundle:
@@ -200,21 +211,40 @@ class Bundle:
             ) from None
 
     def verified(self, file: StoredFile) -> Path:
-        """The absolute path of a file of the bundle whose content is what the manifest says.
+        """The path of a file of the bundle whose content is what the manifest says.
 
         Raises:
-            BundleError: the file is missing or was changed.
+            BundleError: the file is missing, leads out of the bundle, is no ordinary file or was changed.
         """
         path = self.folder / file.path
-        if not path.exists():
-            raise BundleError(f"{path} is missing from the bundle: build it again, or copy the whole folder")
-        found = sha256_of(path)
-        if found != file.sha256:
-            raise BundleError(
-                f"{path} was changed since the bundle was built (expected sha256 {file.sha256[:12]}..., "
-                f"got {found[:12]}...): build it again, or copy it afresh"
-            )
+        _check_ordinary(self.folder, path)
+        for member in sorted(path.rglob("*")) if path.is_dir() else ():
+            _check_ordinary(self.folder, member)
+        for what, expected, measure in (("bytes", file.bytes, size_of), ("sha256", file.sha256, sha256_of)):
+            found = measure(path)
+            if found != expected:
+                raise BundleError(
+                    f"{path} was changed since the bundle was built (expected {what} {expected!s:.16}, "
+                    f"got {found!s:.16}): build it again, or copy it afresh"
+                )
         return path
+
+
+def _check_ordinary(folder: Path, path: Path) -> None:
+    """Raises BundleError unless `path` is a file or folder inside `folder`; it is not opened, as a pipe would wait."""
+    try:
+        inside = path.resolve(strict=True).is_relative_to(folder.resolve())
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing from the bundle: build it again, or copy the whole folder") from None
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+        raise BundleError(f"{path} cannot be read ({error}): build the bundle again, or copy it afresh") from None
+    if not inside:
+        raise BundleError(
+            f"{path} leads out of the bundle's folder: build it again, or copy it from where it was built"
+        )
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise BundleError(f"{path} is neither a file nor a folder: build it again, or copy it from where it was built")
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -222,24 +252,32 @@ def _read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         hint = "is not a folder" if not folder.is_dir() else f"holds no {MANIFEST_NAME}"
         raise BundleError(f"{folder} is no bundle: it {hint}; make one with `python -m pipeline build`")
+    _check_ordinary(folder, path)
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        stored = body.pop("sha256")
-        version = body.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise BundleError(
-            f"{path} is damaged: it is not the JSON that a build writes; build the bundle again"
-        ) from None
-    if version != FORMAT:
-        raise BundleError(
-            f"{path} has bundle format {version}, this runtime reads {FORMAT}: build it again with this version"
-        )
-    if _digest({"format": version, **body}) != stored:
+        body = strict_json(_text(path))
+        if not isinstance(body, dict) or not {"format", "sha256"} <= set(body):
+            raise SchemaError("it is not the JSON that a build writes")
+        stored, version = body.pop("sha256"), body.pop("format")
+        manifest = parse(Manifest, body) if version == FORMAT else None
+    except SchemaError as error:
+        raise BundleError(f"{path} is damaged: {error}; build the bundle again") from None
+    if manifest is None:
+        found = f"has bundle format {version!r:.60}, this runtime reads {FORMAT}"
+        raise BundleError(f"{path} {found}: build it again with this version")
+    if _digest({"format": FORMAT, **body}) != stored:
         raise BundleError(f"{path} was changed since the bundle was built (its own sha256 differs): build it again")
-    return Manifest(
-        body["model"],
-        body["flow"],
-        {name: _network(fields) for name, fields in body["networks"].items()},
-        {name: StoredFile(**fields) for name, fields in body["assets"].items()},
-        body["provenance"],
-    )
+    return manifest
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_MANIFEST + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    if len(content) > _MAX_MANIFEST:
+        raise SchemaError(f"it is larger than {_MAX_MANIFEST / 2**20:.0f} MiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"it is not UTF-8 ({error.reason})") from None

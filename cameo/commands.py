@@ -53,13 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("photos", type=Path, nargs="+", help="photos (JPEG, PNG, WebP, TIFF, ...)")
     run.add_argument("--no-metadata", action="store_true", help="leave date, camera and copyright out of the picture")
     run.add_argument("--allow-truncated", action="store_true", help="take photos whose files end early")
-    run.add_argument("-o", "--out", type=Path, required=True, help="the picture to write; a folder for several photos")
+    run.add_argument("-o", "--out", required=True, help="the picture to write; a folder for several photos, or FOLDER/")
 
     serve = commands.add_parser("serve", parents=[common, loading], help="photo in, photo out over HTTP")
     serve.set_defaults(command=_serve)
     serve.add_argument("bundle", type=Path, help="a bundle's folder")
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one of this machine"
+    )
+    serve.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name that the server is also reached by"
     )
     serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     serve.add_argument(
@@ -192,43 +195,64 @@ def _serve(parsed: argparse.Namespace) -> int:
         from cameo.server import ServeOptions, serve
     except ModuleNotFoundError as error:
         raise CameoError(
-            f"cameo serve needs the package {error.name}, which is not installed: pip install starlette uvicorn"
+            f"cameo serve needs the package {error.name}, which is not installed: "
+            "pip install starlette uvicorn python-multipart"
         ) from None
-    options = ServeOptions(parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels)
+    options = ServeOptions(
+        parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels, tuple(parsed.allow_host)
+    )
     serve(lambda: _load(parsed), options, parsed.host, parsed.port)
     return 0
 
 
-def _outputs(photos: Sequence[Path], out: Path) -> list[Path]:
-    """A path for each photo's result, never one of the photos; for several photos, `out` is a folder."""
+def _outputs(photos: Sequence[Path], out: str) -> list[Path]:
+    """A path for each photo's result, never one of the photos; for several photos, or with a "/", `out` is a folder."""
+    target = Path(out)
     several = len(photos) > 1
-    if several and out.suffix and not out.is_dir():
+    named_folder = out.endswith(("/", os.sep)) or target.is_dir()
+    if several and target.suffix and not named_folder:
         raise OutputError(f"-o {out} names one picture for {len(photos)} photos: name a folder")
-    names = [photo.with_suffix(".png").name for photo in photos]
-    if len(set(names)) != len(names):
-        raise OutputError("two photos have the same name: give them different names, or run them one by one")
-    if several:
-        out.mkdir(parents=True, exist_ok=True)
-    outputs = [out / name for name in names] if out.is_dir() else [out]
-    for photo in photos:
-        if photo.resolve() in {output.resolve() for output in outputs}:
-            raise OutputError(f"the result would overwrite the photo {photo}: choose another name with -o")
+    is_folder = several or named_folder
+    outputs = [target / photo.with_suffix(".png").name for photo in photos] if is_folder else [target]
+    _check_apart(photos, outputs)
+    if is_folder:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {target} ({error.strerror}): choose another with -o") from error
     return outputs
+
+
+def _check_apart(photos: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Raises OutputError if two photos would be written to one file, or one over another."""
+    first: dict[Path, Path] = {}
+    for photo, output in zip(photos, outputs, strict=True):
+        if other := first.get(output):
+            raise OutputError(
+                f"{other} and {photo} would both be written to {output}: rename one, or run them one by one"
+            )
+        first[output] = photo
+    written = {output.resolve() for output in outputs}
+    for photo in photos:
+        if photo.resolve() in written:
+            raise OutputError(f"the result would overwrite the photo {photo}: choose another name with -o")
 
 
 def _info(parsed: argparse.Namespace) -> int:
     from cameo.bundle import Bundle
 
     bundle = Bundle(parsed.bundle)
-    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {bundle.manifest.provenance['cameo']}")
+    built_with = bundle.manifest.provenance.get("cameo", "?")
+    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {built_with}")
     for network in bundle.networks.values():
-        print(f"\n{network.name}  from {network.source['file']} (sha256 {network.source['sha256'][:12]}...)")
+        file, sha256 = (network.source.get(name, "?") for name in ("file", "sha256"))
+        print(f"\n{network.name}  from {file} (sha256 {sha256!s:.12}...)")
         for direction, specs in (("in ", network.inputs), ("out", network.outputs)):
             for spec in specs:
                 print(f"  {direction} {spec}")
         for entry in network.engines:
             targets = f"  for {', '.join(entry.targets)}" if entry.targets else ""
-            print(f"  {entry.label:32}{entry.file.bytes / 2**20:7.1f} MiB{targets}")
+            print(f"  {entry.label:31} {entry.file.bytes / 2**20:7.1f} MiB{targets}")
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from PIL import Image
 
-from cameo.backends import SessionOptions, backend
+from cameo.backends import SessionOptions, backend, backend_names
 from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
 from cameo.errors import EngineError, EngineUnavailable, RequestError
 from cameo.flows import Flow, FlowModule, FlowOptions, Outcome, Progress, flow_module
@@ -247,6 +247,8 @@ def choose_engine(network: NetworkEntry, options: LoadOptions) -> EngineEntry:
 
 def _why_not(entry: EngineEntry, options: LoadOptions) -> str | None:
     """None, or why this entry cannot run here on the device that was asked for."""
+    if entry.engine not in backend_names():
+        return "this version of Cameo does not know this engine"
     devices = backend(entry.engine).DEVICES if entry.precision != "fp16" else ("cuda",)
     if options.device not in ("", *devices):
         return f"it runs on {' or '.join(devices)}, not on {options.device}"
@@ -260,7 +262,8 @@ def _preference(entry: EngineEntry) -> tuple[int, float]:
     """
     floating = [n for n, (engine, precision) in enumerate(PREFERENCE) if engine == entry.engine and precision != "fp16"]
     if entry.precision == "int8" and floating:
-        worth_it = entry.facts.get("comparison", {}).get("recommended")
+        comparison = entry.facts.get("comparison")
+        worth_it = isinstance(comparison, Mapping) and comparison.get("recommended")
         rank = floating[0] + (-0.5 if worth_it else len(PREFERENCE))
     else:
         fitting = (

@@ -162,20 +162,31 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
         [
             f"{card.name} ({built_for}, {card.vram_mib} MiB), photos of {size}×{size}, batch {batch}; "
             f"{CONTEXT_MIB} MiB set aside for CUDA itself (assumed)",
-            f"{'network':20}{'engine':19}{'profile':22}{'weights':>10}{'activations':>13}  {'fits':6}largest batch",
-            *map(_line, rows),
+            *_table(rows),
             *_flow_lines(rows, card.vram_mib),
             *_unplanned_lines(bundle, rows),
         ]
     )
 
 
-def _line(row: PlanRow) -> str:
-    activation = f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB"
-    engine = engine_label(row.engine, row.precision, row.mode)
+def _table(rows: Sequence[PlanRow]) -> list[str]:
+    """A line for each row under a line of headings, each column as wide as its widest cell."""
+    headings = ("network", "engine", "profile", "weights", "activations", "fits", "largest batch")
+    cells = [headings, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    aligned = (str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.ljust, str.ljust)
+    return ["  ".join(a(c, w) for a, c, w in zip(aligned, line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _cells(row: PlanRow) -> tuple[str, ...]:
     return (
-        f"{row.network:20}{engine:19}{row.profile or 'none this large':22}{row.weight_mib:6.0f} MiB"
-        f"{activation:>13}  {'yes' if row.fits and row.profile else 'no':6}{row.largest_batch or '-'}"
+        row.network,
+        engine_label(row.engine, row.precision, row.mode),
+        row.profile or "none this large",
+        f"{row.weight_mib:.0f} MiB",
+        f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB",
+        "yes" if row.fits and row.profile else "no",
+        str(row.largest_batch or "-"),
     )
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exporters.checkpoints.frozen_graph import node_name
+from exporters.graphs import OPSET
 from exporters.graphs.insertion_order import insertion_order
 
 if TYPE_CHECKING:
     import onnx
-
-OPSET = 18
-"""ONNX opset of every exported graph: new enough for all engines, old enough for each of their parsers."""
 
 
 def freeze_flag(graph: Any, flag: str) -> Any:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exporters.graphs import OPSET
+
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
     from torch import nn
 
-OPSET = 18
 _NOISY = "torch.onnx._internal.exporter._registration"  # says that torchvision is not there, four times
 
 

@@ -89,6 +89,21 @@ def test_the_text(bundle: Bundle) -> None:
     assert "on the CPU only: landmarks" in text
 
 
+def test_columns_stand_apart_however_long_a_label_is(tmp_path: Path) -> None:
+    long = network("a-network-of-a-very-long-name", profile("1024x1024-and-batches-of-four", 4, 1024, 400_000_000))
+    longest = replace(long.engines[1], mode="balanced")
+    text = plan_text(
+        bundle_of(tmp_path, replace(long, engines=(*long.engines, longest)), network("b", profile("1", 1, 64, 1))),
+        *("rtx3060", 0, 1024, 4),
+    )
+    lines = text.splitlines()[1:5]
+    columns = [re.split(r" {2,}", line) for line in lines]
+    assert {len(cells) for cells in columns} == {7}, text
+    assert columns[2][:3] == [long.name, "tensorrt-rtx fp32 (balanced)", "1024x1024-and-batches-of-four"]
+    for heading, cell in zip(columns[0][:3], columns[2][:3], strict=True):
+        assert lines[0].index(heading) == lines[2].index(cell)
+
+
 def test_precisions_are_planned_apart(tmp_path: Path) -> None:
     both = network("background", profile("1024", 1, 1024, 400))
     lean = Profile("1024", (1, 64, 64, 3), (1, 1024, 1024, 3), (1, 1024, 1024, 3), "sm_86", 5 * MIB, 200 * MIB)

@@ -5,53 +5,19 @@ from __future__ import annotations
 import io
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 from starlette.testclient import TestClient
 
 from cameo.errors import EngineError
 from cameo.images import read_photo
 from cameo.server import PhotoServer, ServeOptions
-
-ROOT = Path(__file__).parents[2]
-
-
-class Model:
-    """A loaded model whose flow inverts photos once `gate` is open, and fails on black ones."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.ran = 0
-        self.closed = False
-        self.bundle = SimpleNamespace(manifest=SimpleNamespace(model="test"))
-        self.engines = {"net": SimpleNamespace(engine="onnxruntime", precision="fp32")}
-        self.flow = self
-
-    def run(self, photo: np.ndarray[Any, Any]) -> SimpleNamespace:
-        assert self.gate.wait(20)
-        self.ran += 1
-        if not photo.any():
-            raise EngineError("the engine failed: restart it")
-        return SimpleNamespace(image=255 - photo, faces=(1, 2), note="Grün: 100 %.")
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def png(value: int, shape: tuple[int, int] = (8, 6)) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((*shape, 3), value, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
+from tests.support.served import Model, png, wait_for
 
 Start = Callable[..., tuple[Model, TestClient]]
 
@@ -84,10 +50,31 @@ def test_a_photo_comes_back_in_the_format_asked_for(start: Start, accept: str, m
     assert (answer.headers["x-cameo-faces"], answer.headers["x-cameo-note"]) == ("2", "Gr%C3%BCn%3A%20100%20%25.")
 
 
+def test_what_the_photos_file_says_reaches_the_answer(start: Start) -> None:
+    _, client = start()
+    exif = Image.Exif()
+    exif[Base.Copyright] = "The photographer"
+    answer = client.post("/run", content=with_exif(exif))
+    assert Image.open(io.BytesIO(answer.content)).getexif()[Base.Copyright] == "The photographer"
+
+
+def with_exif(exif: Image.Exif) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
 def test_health_and_page(start: Start) -> None:
     _, client = start()
     assert client.get("/health").json() == {"model": "test", "engines": {"net": "onnxruntime fp32"}, "inside": 0}
     assert "<h1>test</h1>" in client.get("/").text
+
+
+def test_a_models_name_is_text_in_the_page(start: Start) -> None:
+    model, client = start()
+    model.bundle.manifest.model = "<script>alert('MODEL')</script>"
+    assert "<h1>&lt;script&gt;alert(" in client.get("/").text
+    assert "<script>alert" not in client.get("/").text
 
 
 @pytest.mark.parametrize(
@@ -95,7 +82,7 @@ def test_health_and_page(start: Start) -> None:
     [
         (b"", 400, "empty"),
         (b"no photo", 400, "not an image"),
-        (png(1, (1500, 1000)), 400, "expected at most 1,000,000"),
+        (png(1, (1500, 1000)), 413, "expected at most 1,000,000"),
         (os.urandom(2**20 + 1), 413, "larger than 1 MiB"),
         (png(0), 500, "the engine failed"),
     ],
@@ -122,7 +109,7 @@ def test_only_so_many_are_let_in(start: Start) -> None:
     model.gate.clear()
     with ThreadPoolExecutor(3) as clients:
         inside = [clients.submit(client.post, "/run", content=png(value)) for value in (1, 2, 3)]
-        _wait_for(lambda: client.get("/health").json()["inside"] == 3)
+        wait_for(lambda: client.get("/health").json()["inside"] == 3)
         refused = client.post("/run", content=png(4))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         assert "3 photos are inside" in refused.json()["error"]
@@ -139,7 +126,7 @@ def test_who_waits_too_long_is_told_and_never_run(start: Start) -> None:
         assert [job.result().status_code for job in both] == [504, 504]
     assert client.get("/health").json()["inside"] == 1, "the one that runs keeps its place until it is done"
     model.gate.set()
-    _wait_for(lambda: client.get("/health").json()["inside"] == 0)
+    wait_for(lambda: client.get("/health").json()["inside"] == 0)
     assert model.ran == 1
 
 
@@ -151,10 +138,3 @@ def test_a_model_that_does_not_open_leaves_no_thread() -> None:
     with pytest.raises(EngineError, match="no engine"):
         PhotoServer(fail, ServeOptions())
     assert threading.active_count() == before
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)

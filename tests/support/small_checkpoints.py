@@ -47,7 +47,8 @@ def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
     import engines
     import optimize
     from cameo.artifact import sha256_of
-    from exporters import family_of, gpen
+    from exporters import family_of
+    from exporters.gpen import export as gpen
     from exporters.parsenet.export import ExportParseNet
     from exporters.recipe import STANDARD_PASSES
 
