@@ -8,15 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cameo import __version__
 from cameo.any_locale import print_anything
-from cameo.errors import CameoError, OutputError, PhotoError
-
-_FLOW_OPTIONS = ("size", "alpha", "aligned", "sr", "tile", "max_faces", "mask", "seed")
+from cameo.errors import CameoError, OutputError, PhotoError, RequestError
 
 if TYPE_CHECKING:
+    from cameo.flows import FlowModule
     from cameo.loading import Loaded
 
 
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, RequestError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
@@ -54,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-metadata", action="store_true", help="leave date, camera and copyright out of the picture")
     run.add_argument("--allow-truncated", action="store_true", help="take photos whose files end early")
     run.add_argument("-o", "--out", required=True, help="the picture to write; a folder for several photos, or FOLDER/")
+    _add_flow_options(run, pictures=True)
 
     serve = commands.add_parser("serve", parents=[common, loading], help="photo in, photo out over HTTP")
     serve.set_defaults(command=_serve)
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--timeout", type=_count, default=30, help="seconds until a client gets an error (default: 30)")
     serve.add_argument("--max-upload", type=_count, default=64, help="largest file in MiB (default: 64)")
     serve.add_argument("--max-megapixels", type=_count, default=50, help="largest photo (default: 50)")
+    _add_flow_options(serve, pictures=False)
 
     info = commands.add_parser("info", parents=[common], help="what a bundle holds")
     info.set_defaults(command=_info)
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _loading_options() -> argparse.ArgumentParser:
-    """Options of the engine and of the model's flow, which `run` and `serve` share."""
+    """Options of the engine, which `run` and `serve` share."""
     from cameo.bundle import MODES
 
     loading = argparse.ArgumentParser(add_help=False)
@@ -102,25 +103,35 @@ def _loading_options() -> argparse.ArgumentParser:
     loading.add_argument("--precision", default="", help="precision to use (fp32, bf16, fp16, int8)")
     loading.add_argument("--device", default="", choices=("cpu", "cuda"), help="default: the engine's own choice")
     loading.add_argument("--threads", type=_count, default=0, help="CPU threads (default: all)")
-    loading.add_argument("--size", type=_size, default=None, help="short side to work at (dctnet: 720), or 'full'")
-    loading.add_argument("--aligned", action="store_true", help="gpen: the photo is one aligned face")
-    loading.add_argument(
-        "--alpha", type=float, default=None, help="gpen: share of the restored face, 0 to 1 (default: 1)"
-    )
-    loading.add_argument("--sr", action="store_true", help="gpen: enlarge the photo as well")
-    loading.add_argument("--max-faces", type=_count, default=None, help="gpen: restore only the first so many faces")
-    loading.add_argument("--mask", type=Path, default=None, help="gpen inpainting: a picture, white where parts miss")
-    loading.add_argument("--seed", type=int, default=None, help="gpen-sr: of the noise that details come from")
-    loading.add_argument("--tile", type=_tile, default=None, help="gpen: side of the tiles of --sr (256), or 'none'")
     return loading
 
 
-def _size(text: str) -> int | str:
-    if text == "full":
-        return text
-    if not text.isdigit() or int(text) < 16:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither 'full' nor a number of pixels of 16 or more")
-    return int(text)
+def _add_flow_options(parser: argparse.ArgumentParser, pictures: bool) -> None:
+    """A flag for every option that any flow declares; the model's own refuses what it does not have.
+
+    Without `pictures`, those are left out that are pictures: they belong to one photo.
+    """
+    from cameo.flows import flow_module, flow_names
+    from cameo.options import PHOTO, Declaration, declarations
+
+    found: dict[str, list[tuple[str, Declaration]]] = {}
+    for name in flow_names():
+        module = flow_module(name)
+        for declared in (*declarations(module.Options), *declarations(module.Request)):
+            if pictures or declared.kind is not PHOTO:
+                found.setdefault(declared.flag, []).append((name, declared))
+    group = parser.add_argument_group("options of the model")
+    for flag, said in sorted(found.items()):
+        meanings = dict.fromkeys(declared.help for _, declared in said)
+        whose = f"{', '.join(name for name, _ in said)}: " if len(said) < len(flow_names()) else ""
+        words = (whose + "; ".join(meanings)).replace("%", "%%")
+        first = said[0][1]
+        if first.is_switch:
+            group.add_argument(flag, dest=f"option {first.name}", action="store_const", const="yes", help=words)
+        else:
+            shown = first.none if first.default is None else first.default
+            usual = f" (default: {shown})" if shown not in ("", None) else ""
+            group.add_argument(flag, dest=f"option {first.name}", metavar=first.name.upper(), help=words + usual)
 
 
 def _count(text: str) -> int:
@@ -129,13 +140,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _tile(text: str) -> int | str:
-    return text if text == "none" else _count(text)
-
-
 def _load(parsed: argparse.Namespace) -> Loaded:
     from cameo.loading import load
+    from cameo.options import declarations
 
+    module = _flow_of(parsed.bundle)
+    known = {declared.name: declared for declared in (*declarations(module.Options), *declarations(module.Request))}
+    texts = {key.removeprefix("option "): text for key, text in vars(parsed).items() if key.startswith("option ")}
+    given = {name: text for name, text in texts.items() if text is not None}
     return load(
         parsed.bundle,
         mode=parsed.mode,
@@ -143,51 +155,59 @@ def _load(parsed: argparse.Namespace) -> Loaded:
         precision=parsed.precision,
         device=parsed.device,
         threads=parsed.threads,
-        **_flow_options(parsed),
+        **{name: known[name].from_text(text) if name in known else text for name, text in given.items()},
     )
+
+
+def _flow_of(bundle: Path) -> FlowModule:
+    from cameo.bundle import Bundle
+    from cameo.flows import flow_module
+
+    return flow_module(Bundle(bundle).manifest.flow)
 
 
 def _run(parsed: argparse.Namespace) -> int:
     from cameo.images import ReadOptions, check_output, read_picture, write_image
     from cameo.progress import ProgressBar
 
-    outputs = _outputs(parsed.photos, parsed.out)
+    calls = _calls(parsed.photos, _flow_of(parsed.bundle).TAKES)
+    outputs = _outputs([call[0] for call in calls], parsed.out)
     for output in outputs:
         check_output(output)
+    reading = ReadOptions(allow_truncated=parsed.allow_truncated)
     failed = 0
     with _load(parsed) as model:
         print(model.describe())
-        for photo, output in zip(parsed.photos, outputs, strict=True):
+        for photos, output in zip(calls, outputs, strict=True):
             started = time.perf_counter()
             try:
-                picture = read_picture(photo, ReadOptions(allow_truncated=parsed.allow_truncated))
-                with ProgressBar(photo.name) as progress:
-                    result = model.flow.run(picture, progress)
+                pictures = [read_picture(photo, reading) for photo in photos]
+                with ProgressBar(photos[0].name) as progress:
+                    result = model.run(pictures, progress=progress)
             except PhotoError as error:
-                if len(parsed.photos) == 1:
+                if len(calls) == 1:
                     raise
                 print(f"error: {error}", file=sys.stderr)  # the other photos are as good as they were
                 failed += 1
                 continue
-            write_image(output, result.image, b"" if parsed.no_metadata else picture.exif)
+            write_image(output, result.image, b"" if parsed.no_metadata else pictures[0].exif)
             faces = len(result.faces)
             found = "1 face" if faces == 1 else f"{faces or 'no'} faces"
             note = f". {result.note}" if result.note else ""
-            print(f"{photo} -> {output}: {found}, {time.perf_counter() - started:.2f} s{note}")
+            names = " + ".join(map(str, photos))
+            print(f"{names} -> {output}: {found}, {time.perf_counter() - started:.2f} s{note}")
     if failed:
-        raise PhotoError(f"{failed} of {len(parsed.photos)} photos could not be read, see above; the others are done")
+        raise PhotoError(f"{failed} of {len(calls)} photos could not be read, see above; the others are done")
     return 0
 
 
-def _flow_options(parsed: argparse.Namespace) -> dict[str, Any]:
-    """The options of the model's flow that were given; a flow refuses those that it does not have."""
-    given = {name: getattr(parsed, name) for name in _FLOW_OPTIONS}
-    whole = ("full", "none")  # for a flow, None is a choice of its own
-    return {
-        name: None if value in whole else value
-        for name, value in given.items()
-        if value is not None and value is not False
-    }
+def _calls(photos: Sequence[Path], takes: Sequence[str]) -> list[list[Path]]:
+    """The photos of each call: one for each, or all together where the model takes several."""
+    if len(takes) == 1:
+        return [[photo] for photo in photos]
+    if len(photos) != len(takes):
+        raise RequestError(f"{len(photos)} photos were named, expected {len(takes)}: {', '.join(takes)}, in this order")
+    return [list(photos)]
 
 
 def _serve(parsed: argparse.Namespace) -> int:
@@ -196,7 +216,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise CameoError(
             f"cameo serve needs the package {error.name}, which is not installed: "
-            "pip install starlette uvicorn python-multipart"
+            "pip install jinja2 starlette uvicorn python-multipart"
         ) from None
     options = ServeOptions(
         parsed.queue, parsed.timeout, parsed.max_upload, parsed.max_megapixels, tuple(parsed.allow_host)

@@ -60,6 +60,7 @@ class Loaded:
         self.bundle = bundle
         self._module = flow_module(bundle.manifest.flow)
         self.takes = self._module.TAKES
+        self.per_call = declarations(self._module.Request)
         flow_options, self._usual = told_apart(self._module, chosen)
         self._reading = ReadOptions(flow_options.max_pixels, options.allow_truncated)
         self._closing = threading.Lock()

@@ -54,6 +54,11 @@ class Declaration:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off."""
+        return self.kind is bool
+
+    @property
     def expected(self) -> str:
         """What its values are, in words."""
         if self.kind is PHOTO:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,14 +25,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from cameo.errors import CameoError, PhotoError, PhotoTooLarge
+from cameo.errors import CameoError, PhotoError, PhotoTooLarge, RequestError
 from cameo.images import ReadOptions, encode_image, read_picture
+from cameo.options import PHOTO, Declared
 from cameo.server.connections import bounded
 from cameo.server.door import HANDLERS, Door, Hosts
 from cameo.server.line import Line
 from cameo.server.options import ServeOptions
 from cameo.server.page import page
-from cameo.server.uploads import Uploads
+from cameo.server.uploads import Sent, Uploads
 
 if TYPE_CHECKING:
     from cameo.loading import Loaded
@@ -42,6 +43,16 @@ _SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".w
 _OUT_OF_MEMORY: Final = re.compile(
     r"bad.alloc|(fail\w*|cannot|unable) to (re)?alloc|(insufficient|out of) ?memory", re.I
 )
+
+
+_SENDERS: Final = (PhotoError, RequestError)
+"""Errors that are the sender's."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    files: Mapping[str, bytes]
+    request: Declared
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,10 @@ class PhotoServer:
 
     def __init__(self, open_model: Callable[[], Loaded], options: ServeOptions, hosts: Hosts | None = None) -> None:
         self.options = options
-        self._uploads = Uploads(options)
         self._line = Line(open_model)
         self.model = self._line.model
+        self._pictures = [one.name for one in self.model.per_call if one.kind is PHOTO]
+        self._uploads = Uploads(options, len(self.model.takes) + len(self._pictures))
         routes = (("/", self._page, "GET"), ("/health", self._health, "GET"), ("/run", self._run, "POST"))
         starlette = Starlette(
             routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in routes],
@@ -71,7 +83,7 @@ class PhotoServer:
         return self._line.close(patience_s)
 
     async def _page(self, request: Request) -> Response:
-        return HTMLResponse(page(self.model.bundle.manifest.model))
+        return HTMLResponse(page(self.model.bundle.manifest.model, self.model.takes, self.model.per_call))
 
     async def _health(self, request: Request) -> Response:
         engines = {name: f"{entry.engine} {entry.precision}" for name, entry in self.model.engines.items()}
@@ -95,9 +107,9 @@ class PhotoServer:
     async def _run(self, request: Request) -> Response:
         self._check_line()
         media_type = _media_type(request.headers.get("accept", ""))
-        async with self._uploads.receive(request) as photo:
+        async with self._uploads.receive(request) as sent:
             self._check_line()
-            answer = await self._answer(request, photo, _SUFFIXES[media_type])
+            answer = await self._answer(request, self._call(sent), _SUFFIXES[media_type])
         headers = {"X-Cameo-Faces": str(answer.faces), "X-Cameo-Note": quote(answer.note)}
         return Response(answer.content, media_type=media_type, headers=headers)
 
@@ -114,9 +126,29 @@ class PhotoServer:
             late = f"{line.inside} photos are inside, which take about {line.wait_s:.0f} s: try again in {retry_s} s"
             raise HTTPException(503, late, {"Retry-After": str(retry_s)})
 
-    async def _answer(self, request: Request, photo: bytes, suffix: str) -> _Answer:
-        """The result of a photo in its turn; it is dropped if nobody waits for it any more."""
-        result = asyncio.wrap_future(self._line.enter(partial(self._work, suffix), photo))
+    def _call(self, sent: Sent) -> _Call:
+        """The photos that were sent, by the names that the model takes, and what to do with them.
+
+        Raises:
+            HTTPException: 400 a photo is missing, or a field is unknown or out of range.
+        """
+        takes, files = self.model.takes, dict(sent.files)
+        pictures = {name: files.pop(name) for name in self._pictures if name in files}
+        if len(takes) == 1 and len(files) == 1:
+            files = {takes[0]: next(iter(files.values()))}  # whatever its field is called
+        if set(files) != set(takes):
+            got = ", ".join(name or "one photo" for name in files) or "no photo"
+            raise HTTPException(400, f"{got} came, expected {' and '.join(takes)}: send a form with a file for each")
+        known = {one.name: one for one in self.model.per_call if one.name not in self._pictures}
+        texts = {name: known[name].from_text(text) if name in known else text for name, text in sent.fields.items()}
+        try:
+            return _Call({name: files[name] for name in takes}, self.model.request(**texts, **pictures))
+        except RequestError as error:
+            raise HTTPException(400, str(error)) from None
+
+    async def _answer(self, request: Request, call: _Call, suffix: str) -> _Answer:
+        """The result of a call in its turn; it is dropped if nobody waits for it any more."""
+        result = asyncio.wrap_future(self._line.enter(partial(self._work, suffix), call))
         gone = asyncio.create_task(_hung_up(request))
         try:
             either: set[asyncio.Future[Any]] = {result, gone}
@@ -124,7 +156,7 @@ class PhotoServer:
             if result.done():
                 return result.result()
         except CameoError as error:
-            status = 413 if isinstance(error, PhotoTooLarge) else 400 if isinstance(error, PhotoError) else 500
+            status = 413 if isinstance(error, PhotoTooLarge) else 400 if isinstance(error, _SENDERS) else 500
             raise HTTPException(status, str(error)) from error
         finally:
             result.cancel()
@@ -133,12 +165,13 @@ class PhotoServer:
             raise ClientDisconnect
         raise HTTPException(504, f"no result within {self.options.timeout_s:g} s: try again, or send a smaller photo")
 
-    def _work(self, suffix: str, photo: bytes) -> _Answer:
+    def _work(self, suffix: str, call: _Call) -> _Answer:
         try:
-            picture = read_picture(photo, ReadOptions(self.options.max_megapixels * 1_000_000))
-            result = self.model.flow.run(picture.pixels)
-            content = encode_image(result.image, suffix, picture.exif)
-            return _Answer(content, len(result.faces), picture.noted(result.note))
+            limit = ReadOptions(self.options.max_megapixels * 1_000_000)
+            pictures = {name: read_picture(file, limit) for name, file in call.files.items()}
+            result = self.model.run(pictures, call.request)
+            content = encode_image(result.image, suffix, next(iter(pictures.values())).exif)
+            return _Answer(content, len(result.faces), result.note)
         except Exception as error:
             if _ran_out_of_memory(error):
                 raise PhotoTooLarge("the photo does not fit into the memory of this machine: shrink it") from error

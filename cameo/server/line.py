@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from cameo.loading import Loaded
 
 Result = TypeVar("Result")
+Sent = TypeVar("Sent")
 _NEWEST: Final = 0.3  # how much the newest photo says about the next
 
 
@@ -49,25 +50,25 @@ class Line:
         """How long a photo takes, the newest counting most; 0 before one was measured."""
         return self._usual_s
 
-    def enter(self, work: Callable[[bytes], Result], photo: bytes) -> Future[Result]:
-        """What will be `work(photo)`, in its turn."""
-        held = [photo]  # a cancelled job stays in the executor's queue: its bytes shall not
+    def enter(self, work: Callable[[Sent], Result], sent: Sent) -> Future[Result]:
+        """What will be `work(sent)`, in its turn."""
+        held = [sent]  # a cancelled job stays in the executor's queue: its bytes shall not
         self._count(1)
         job = self._thread.submit(lambda: self._timed(work, held.pop()))
         job.add_done_callback(lambda _: self._leave(held))
         return job
 
-    def _timed(self, work: Callable[[bytes], Result], photo: bytes) -> Result:
+    def _timed(self, work: Callable[[Sent], Result], sent: Sent) -> Result:
         self._since = time.monotonic()
         try:
-            result = work(photo)
+            result = work(sent)
             took = self.running_s  # of photos that cannot be read nothing is learnt
             self._usual_s = took if not self._usual_s else (1 - _NEWEST) * self._usual_s + _NEWEST * took
             return result
         finally:
             self._since = None
 
-    def _leave(self, held: list[bytes]) -> None:
+    def _leave(self, held: list[Any]) -> None:
         held.clear()
         self._count(-1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +30,14 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**40
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What came: files by the names of their fields ("" for a body that is one file), and the text of other fields."""
+
+    files: Mapping[str, bytes]
+    fields: Mapping[str, str]
+
+
 @dataclass(eq=False)
 class _Upload:
     pause: asyncio.Timeout
@@ -39,18 +47,22 @@ class _Upload:
 
 
 class Uploads:
-    """The bytes of all photos inside, those that wait for their turn included: as many as `queue` of the largest."""
+    """The bytes of all photos inside, those that wait for their turn included: as many as `queue` of the largest.
 
-    def __init__(self, options: ServeOptions) -> None:
+    A request brings at most `files` of them.
+    """
+
+    def __init__(self, options: ServeOptions, files: int = 1) -> None:
         self._options = options
+        self._files = files
         self._inside: set[_Upload] = set()
 
     @asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[bytes]:
-        """The photo's file, whose bytes count until the block is left.
+    async def receive(self, request: Request) -> AsyncIterator[Sent]:
+        """The files and fields of a request, whose bytes count until the block is left.
 
         Raises:
-            HTTPException: 400 no form of one file, 408 it stalled, 413 too large, 415 neither, 503 no room.
+            HTTPException: 400 a form that cannot be read, 408 it stalled, 413 too large, 415 neither, 503 no room.
             ClientDisconnect: the sender hung up.
         """
         kind = self._check_head(request)
@@ -60,11 +72,11 @@ class Uploads:
             try:
                 async with asyncio.timeout(self._options.timeout_s), upload.pause:
                     chunks = self._counted(request, upload)
-                    photo = await (_form_file(request, chunks) if kind == _FORM else _joined(chunks))
+                    sent = await (_form(request, chunks, self._files) if kind == _FORM else _body(chunks))
             except TimeoutError:
                 raise HTTPException(408, "the photo stopped coming, or came too slowly: send it again") from None
             upload.whole = True
-            yield photo
+            yield sent
         finally:
             self._inside.discard(upload)
 
@@ -93,13 +105,13 @@ class Uploads:
             yield chunk
 
     def _check_size(self, size: int) -> None:
-        if size > self._options.max_upload_mib * MIB:
-            limit = f"{self._options.max_upload_mib} MiB"
+        if size > self._files * self._options.max_upload_mib * MIB:
+            limit = f"{self._files * self._options.max_upload_mib} MiB"
             raise HTTPException(413, f"the photo's file is larger than {limit}: shrink it, or save it as JPEG")
 
     def _make_room(self, newcomer: _Upload) -> None:
         """End the uploads that have stalled longest until all fit together."""
-        budget = self._options.queue * self._options.max_upload_mib * MIB
+        budget = self._options.queue * self._files * self._options.max_upload_mib * MIB
         while sum(upload.size for upload in self._inside) > budget:
             stalled = [u for u in self._inside if not u.whole and u.touched + _STALLED_S < newcomer.touched]
             if not stalled:
@@ -111,22 +123,22 @@ class Uploads:
             stalest.pause.reschedule(newcomer.touched)
 
 
-async def _joined(chunks: AsyncIterator[bytes]) -> bytes:
-    return b"".join([chunk async for chunk in chunks])
+async def _body(chunks: AsyncIterator[bytes]) -> Sent:
+    return Sent({"": b"".join([chunk async for chunk in chunks])}, {})
 
 
-async def _form_file(request: Request, chunks: AsyncIterator[bytes]) -> bytes:
-    """The one file of a form."""
+async def _form(request: Request, chunks: AsyncIterator[bytes], files: int) -> Sent:
+    """The files and fields of a form."""
     try:
-        form = await _InMemory(request.headers, chunks, max_files=1, max_fields=8, max_part_size=1024).parse()  # type: ignore[arg-type]
+        parser = _InMemory(request.headers, chunks, max_files=files, max_fields=32, max_part_size=1024)  # type: ignore[arg-type]
+        form = await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(400, f"the form cannot be read ({error.message}), expected one file: send one") from None
+        raise HTTPException(400, f"the form cannot be read ({error.message}), expected at most {files} files") from None
     try:
-        others = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
-        files = [value for value in form.values() if isinstance(value, UploadFile)]
-        if others or len(files) != 1:
-            found = f"the fields {', '.join(others)!r:.80}" if others else "no file"
-            raise HTTPException(400, f"the form has {found}, expected one file and nothing else: send one photo")
-        return await files[0].read()
+        names = [name for name, _ in form.multi_items()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise HTTPException(400, f"the form has {', '.join(twice)!r:.80} more than once, expected each field once")
+        found = {name: await value.read() for name, value in form.items() if isinstance(value, UploadFile)}
+        return Sent(found, {name: value for name, value in form.items() if isinstance(value, str)})
     finally:
         await form.close()

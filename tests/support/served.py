@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cameo.errors import EngineError
+from cameo.errors import EngineError, RequestError
 from cameo.server import PhotoServer, ServeOptions, serve
 from cameo.server.app import listener
 from cameo.server.door import Hosts
@@ -27,7 +27,7 @@ WEDGING, SLOW, LARGE = 251, 252, 253
 
 
 class Model:
-    """A loaded model whose flow inverts photos once `gate` is open, and fails on black ones or with `error`."""
+    """A loaded model that inverts photos once `gate` is open, and fails on black ones or with `error`."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -37,12 +37,19 @@ class Model:
         self.error: Exception | None = None
         self.bundle = SimpleNamespace(manifest=SimpleNamespace(model="test"))
         self.engines = {"net": SimpleNamespace(engine="onnxruntime", precision="fp32")}
-        self.flow = self
+        self.takes = ("photo",)
+        self.per_call: tuple[Any, ...] = ()
 
     def describe(self) -> str:
         return "an inverter"
 
-    def run(self, photo: np.ndarray[Any, Any]) -> SimpleNamespace:
+    def request(self, **given: Any) -> Any:
+        if given:
+            raise RequestError(f"test has no option {', '.join(given)}")
+        return None
+
+    def run(self, photos: Any, request: Any = None) -> SimpleNamespace:
+        photo = photos["photo"].pixels
         assert self.gate.wait(20)
         self.ran += 1
         if self.error:
