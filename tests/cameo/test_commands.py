@@ -11,20 +11,18 @@ from PIL import Image
 
 from cameo import commands
 from cameo.commands import main
-from cameo.images import read_photo
+from cameo.flows import gpen
+from cameo.images import Picture, read_photo
 
 
 class Model:
-    """A loaded model whose flow inverts photos."""
-
-    def __init__(self) -> None:
-        self.flow = self
+    """A loaded model that inverts photos."""
 
     def describe(self) -> str:
         return "an inverter"
 
-    def run(self, photo: Path, progress: object) -> SimpleNamespace:
-        return SimpleNamespace(image=255 - read_photo(photo), faces=(), note="")
+    def run(self, photos: list[Picture], progress: object) -> SimpleNamespace:
+        return SimpleNamespace(image=255 - photos[0].pixels, faces=(), note="")
 
     def __enter__(self) -> Model:
         return self
@@ -36,6 +34,7 @@ class Model:
 @pytest.fixture(autouse=True)
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(commands, "_load", lambda parsed: Model())
+    monkeypatch.setattr(commands, "_flow_of", lambda bundle: gpen)
     monkeypatch.chdir(tmp_path)
     names = ["a.png", "b.png", "a.jpg", "other/a.png"]
     (tmp_path / "other").mkdir()

@@ -10,11 +10,11 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from cameo import commands
-from cameo.flows.dctnet import DctNetFlow
-from cameo.flows.gpen import GpenFlow, GpenOptions
-from cameo.flows.gpen_face import open_flow
+from cameo.faces.restoring import FaceRestorer
+from cameo.flows import dctnet, gpen, gpen_face
 from cameo.images import Picture, read_photo
 from tests.support import fill
+from tests.support.doors import Door, Finds, opened
 from tests.support.fake_session import image_session
 from tests.support.photo_files import file_of
 from tests.support.profiles import PROPHOTO, matrix_profile, reference
@@ -23,12 +23,13 @@ PIXELS = fill.smooth_u8("images/command", 64, 64)
 SAME = image_session(lambda image: image)
 NOTE = "The photo was odd."
 NO_FACE = "No face was found, so none was restored."
+RESTORING = gpen.GpenFlow(FaceRestorer(SAME, 64), Finds())
 FLOWS = {
-    "dctnet": (DctNetFlow(SAME, SAME, lambda _: []), ""),
-    "gpen": (GpenFlow(SAME, 64, lambda _: []), NO_FACE),
-    "gpen aligned": (GpenFlow(SAME, 64, lambda _: [], options=GpenOptions(aligned=True)), ""),
+    "dctnet": (Door(dctnet, dctnet.DctNetFlow(SAME, SAME, Finds())), ""),
+    "gpen": (Door(gpen, RESTORING), NO_FACE),
+    "gpen aligned": (Door(gpen, RESTORING, gpen.Request(aligned=True)), ""),
     "gpen-face": (
-        open_flow({"gpen-inpainting-64": SAME}, {}, {}),
+        opened(gpen_face, {"gpen-inpainting-64": SAME}),
         "The whole photo was taken as one aligned face.",
     ),
 }
@@ -44,8 +45,10 @@ def test_note_of_the_photo_is_in_the_outcome(name):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """`cameo run` of a model that changes nothing, on the bytes of a photo; gives the exit code and the result."""
-    model = SimpleNamespace(flow=FLOWS["gpen"][0], describe=lambda: "a model")
+    door = FLOWS["gpen"][0]
+    model = SimpleNamespace(run=lambda photos, progress: door.run(photos[0], progress), describe=lambda: "a model")
     monkeypatch.setattr(commands, "_load", lambda parsed: nullcontext(model))
+    monkeypatch.setattr(commands, "_flow_of", lambda bundle: gpen)
 
     def run(content, *options, suffix=".png"):
         photo, result = tmp_path / "photo.jpg", tmp_path / f"result{suffix}"
