@@ -255,7 +255,7 @@ def test_an_unknown_flow_is_a_bundle_error(bundle: Path) -> None:
     body = body_of(bundle)
     for flow in ("nonsense", "..images", "dctnet.os"):
         seal(bundle, {**body, "flow": flow})
-        with pytest.raises(BundleError, match="wants the flow '.*', which this version does not have .it has dctnet, gpen|expected a name"):
+        with pytest.raises(BundleError, match="wants the flow .*it has dctnet, gpen|expected a name"):
             load(bundle)
 
 
