@@ -9,8 +9,8 @@ from pathlib import Path
 import engines
 import exporters
 from cameo.artifact import Artifact
-from cameo.bundle import MODES
 from cameo.errors import CheckpointError, EngineError, EngineUnavailable, PhotoError
+from cameo.modes import MODES
 from compress.teaching import Photos
 from compress.variants import Wish, variants
 from exporters.recipe import Model, Recipe

@@ -20,6 +20,7 @@ import numpy as np
 import exporters
 from cameo.artifact import Artifact
 from cameo.backends import SessionOptions, backend
+from cameo.bundle import Profile
 from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
 from compress.make_student import MakeStudent
 from compress.prune_channels import PruneChannels
@@ -174,8 +175,9 @@ def _planned_memory(exported: list[Artifact], size: tuple[int, int], store: Stor
     image = (1, *size, 3)
     options = EngineOptions((InputRange("one-image", image, image, image),), (TARGET,))
     builder = engine("tensorrt-rtx").builder(options)
-    plans = [store.run(builder, graph).facts["profiles"][0] for graph in exported]
-    return Cost(what, "MiB", *((plan["weight_bytes"] + plan["activation_bytes"]) / 2**20 for plan in plans))
+    plans = [Profile.of(store.run(builder, graph).facts["profiles"][0]) for graph in exported]
+    before, after = (plan.planned_mib for plan in plans)
+    return Cost(what, "MiB", before, after)
 
 
 def _latencies_ms(graphs: list[Path], size: tuple[int, int]) -> list[float]:
