@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile, engine_label
-from cameo.errors import BundleError, EngineError
+from cameo.errors import BundleError, RequestError
 from cameo.gpus import Gpu, gpu
 from cameo.modes import MODES
 
@@ -150,11 +150,11 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
     """The answer as text: a line for each network, and one for the whole flow.
 
     Raises:
-        EngineError: the GPU is not in the table.
+        RequestError: the GPU is not in the table.
         BundleError: the bundle has no engine for it.
     """
     if size < 1 or batch < 1:
-        raise EngineError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
+        raise RequestError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
     card = gpu(gpu_name) if gpu_name else Gpu("a GPU", _most_demanding_target(bundle), vram_mib)
     rows = plan_rows(bundle, card.capability, card.vram_mib, size, batch)
     built_for = card.capability if gpu_name else f"planned for {card.capability}"

@@ -21,7 +21,7 @@ import exporters
 from cameo.artifact import Artifact
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import Profile
-from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
+from cameo.errors import CheckpointError, OutputError, RequestError
 from compress.make_student import MakeStudent
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
@@ -77,11 +77,11 @@ class Request:
             CameoError: an option will not do.
         """
         if self.importance not in IMPORTANCE:
-            raise CameoError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
+            raise RequestError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
         if self.recover_steps < 0:
-            raise CameoError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
+            raise RequestError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
         if self.photos is None and (self.recover_steps or self.importance == "taylor"):
-            raise PhotoError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
+            raise RequestError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
         handed = exporters.trainable(self.network)
         form = handed.form
         if out.suffix != form.suffix:
@@ -147,7 +147,7 @@ def _stage_ratio(text: str) -> tuple[str, float]:
     try:
         return name, float(ratio)
     except ValueError:
-        raise CameoError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
+        raise RequestError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
 
 
 def _store(out: Path) -> Path:
