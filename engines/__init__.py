@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError, RequestError
+from cameo.errors import RequestError
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.discovery import module_path, names_in
-from cameo.errors import CameoError, RequestError
+from cameo.errors import RequestError
 from metrics.measurement import Metric
 
 Picture = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import cast
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError, RequestError
+from cameo.errors import RequestError
 from optimize._graph_pass import GraphPass
 
 

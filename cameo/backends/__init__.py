@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError, RequestError
+from cameo.errors import RequestError
 from cameo.session import Session
 
 
