@@ -310,7 +310,11 @@ def test_black_and_tiny_photos_do(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_is_not_finite_is_refused(photos: tuple[Path, ...], tmp_path: Path) -> None:
-    broken = network(helper.make_node("Mul", ["before", "nan"], ["after"], "broken"), nan=np.nan)
+    overflows = [
+        helper.make_node("Mul", ["before", "huge"], ["large"]),
+        helper.make_node("Mul", ["large", "huge"], ["after"]),
+    ]
+    broken = network(*overflows, huge=1e30)
     with pytest.raises(EngineError, match="tensor 'after' is not finite in FP32 already"):
         convert(broken, photos, tmp_path)
     assert not (tmp_path / "out.onnx").exists()

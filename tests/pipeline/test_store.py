@@ -255,15 +255,21 @@ def test_reproduce_runs_the_stage_alone(store: Store, source: Artifact, tmp_path
     assert (tmp_path / "loud.txt").read_text() == "HELLO!"
 
 
-def test_modules_that_a_package_finds_by_name_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`backend("openvino")` is in no import."""
+def test_modules_that_stages_find_by_name_are_part_of_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backend("onnxruntime")`, or a family that is handed in, is in no import."""
+    import exporters
+    from compress.prune_channels import PruneChannels
+    from engines import EngineOptions, engine
+
     seen: list[str] = []
     source_file = fingerprint._source_file
     monkeypatch.setattr(fingerprint, "_source_file", lambda module: (seen.append(module), source_file(module))[1])
-    fingerprint._source_digest.__wrapped__("engines.onnxruntime")
+    fingerprint._source_digest.cache_clear()
+    fingerprint.stage_key(engine("onnxruntime").builder(EngineOptions()), "0")
     assert {"cameo.backends", "cameo.backends.onnxruntime", "cameo.backends._feeds"} <= set(seen)
-    fingerprint._source_digest.__wrapped__("compress.prune_channels")
-    assert {"exporters.gpen.trainable", "exporters.dctnet.trainable"} <= set(seen)
+    fingerprint.stage_key(PruneChannels(exporters.trainable("gpen-bfr-512"), 0.3), "0")
+    assert {"exporters.gpen.trainable", "exporters.gpen.network"} <= set(seen)
+    assert "exporters.dctnet.trainable" not in seen
 
 
 def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
