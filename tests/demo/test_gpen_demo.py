@@ -12,13 +12,11 @@ from exporters.gpen import exporter
 
 torch = pytest.importorskip("torch")
 
-from demo.gpen_start import architecture, grown, identity_generator, widened  # noqa: E402
+from demo.gpen_start import architecture, grown, identity_generator  # noqa: E402
 from demo.train_gpen import NETWORK, SIZE, WEIGHTS  # noqa: E402
 from exporters.gpen import load_generator  # noqa: E402
-from exporters.networks.gpen import Architecture, FullGenerator  # noqa: E402
 from exporters.networks.gpen_layers import Upsample, filtered, fir_kernel  # noqa: E402
 from exporters.networks.gpen_training import quickened  # noqa: E402
-from tests.support.filled_networks import filled  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
 # Decibels that restoring gains on the held-out face, 0.3 below what was measured (demo/README.md)
@@ -103,19 +101,6 @@ def test_training_starts_near_the_identity() -> None:
     image = random_image(SIZE)
     with torch.no_grad():
         assert (identity_generator(SIZE)(image) - image).abs().mean() < 0.1
-
-
-def test_what_is_widened_draws_the_same_with_all_of_its_channels() -> None:
-    formula = Architecture.of(128, narrow=1 / 8, channel_multiplier=1, style_dim=64)
-    narrow = filled(FullGenerator.without_weights(formula).to_empty(device="cpu"))
-    wide, image = widened(narrow), random_image(128)
-    assert wide.architecture == architecture(128) != formula
-    last = wide.generator.convs[-1].conv
-    with torch.no_grad():
-        expected = narrow(image)
-        assert (wide(image) - expected).abs().max() < 1e-4
-        last.weight[:, :, last.weight.shape[2] // 4 : last.weight.shape[2] // 2] = 0  # the copies of drawn channels
-        assert (wide(image) - expected).abs().max() > 1e-3
 
 
 def test_what_is_grown_enlarges_what_the_smaller_one_restores() -> None:
