@@ -51,6 +51,9 @@ RESTORATION = (  # what GPEN's demo weights learn from
     *TRAINING,
     Photo("skimage", "data/camera.png", "scikit-image", face=(190, 60, 300, 170)),
     Photo("skimage", "data/coins.png", "scikit-image"),
+    Photo("skimage", "data/brick.png", "scikit-image"),
+    Photo("skimage", "data/ihc.png", "scikit-image"),
+    Photo("skimage", "data/retina.jpg", "scikit-image"),
 )
 HELD_OUT = (
     Photo("skimage", "data/astronaut.png", "scikit-image", face=(140, 5, 310, 200)),

@@ -67,8 +67,7 @@ class Stage:
 
 STAGES = (
     Stage(size=256, side=128, count=2, minutes=18, learning_rate=5e-4),
-    Stage(size=512, side=256, count=1, minutes=12, learning_rate=2e-4),
-    Stage(size=512, side=512, count=1, minutes=4, learning_rate=5e-5),
+    Stage(size=512, side=256, count=1, minutes=9, learning_rate=4e-5),
 )
 
 
@@ -114,8 +113,7 @@ class Training:
 
     def _ready(self) -> None:
         """Make the network what the stage needs, with averages and optimizers."""
-        network = quickened(self.network)
-        self.network = for_wholes(network) if self.stage.side == self.stage.size else for_crops(network)
+        self.network = for_crops(quickened(self.network))
         self.averaged = AveragedModel(self.network, avg_fn=_averaged)
         self.optimizer = Steps(self.network)
         self.step, self.seconds = 0, 0.0
