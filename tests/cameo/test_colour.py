@@ -15,7 +15,7 @@ from tests.cameo import test_dctnet_flow as dctnet
 from tests.cameo import test_gpen_flow as gpen
 from tests.support import fill
 from tests.support.doors import Door, opened
-from tests.support.fake_session import FakeSession, image_session
+from cameo.testing import FakeSession, image_session
 
 GREY = fill.smooth_u8("colour/grey", 200, 300, 1)[..., 0] // 2 + 60
 TINT = np.array([12, 0, -12])

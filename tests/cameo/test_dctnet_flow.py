@@ -22,7 +22,7 @@ from cameo.flows.dctnet import (
 )
 from tests.support import fill
 from tests.support.doors import Door, Finds, opened
-from tests.support.fake_session import FakeSession, image_session
+from cameo.testing import FakeSession, image_session
 
 ALPHA = fill.smooth_u8("dctnet/alpha", 256, 256, 1)[..., 0]
 

@@ -15,7 +15,7 @@ from cameo.loading import told_apart
 from cameo.tiles import Enlarger
 from tests.support import fill
 from tests.support.doors import Door, Finds, opened
-from tests.support.fake_session import FakeSession, image_session
+from cameo.testing import FakeSession, image_session
 
 SIZE = 64
 TEMPLATE = alignment.square_template(SIZE, 2 / 3)

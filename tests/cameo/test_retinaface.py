@@ -8,7 +8,7 @@ import pytest
 
 from cameo.faces.retinaface import LARGEST_SIDE, SHRUNK_SIDE, RetinaFaceFinder, anchors_at, best, suppress
 from tests.support import fill
-from tests.support.fake_session import FakeSession
+from cameo.testing import FakeSession
 
 STEPS = (8, 16, 32)
 
