@@ -1,11 +1,11 @@
 """Stand-ins for networks and engines, so that code around `cameo.load` is tested without an engine library.
 
-    from cameo.testing import fake_bundle, image_session
+from cameo.testing import fake_bundle, image_session
 
-    def test_photos_come_out_inverted(tmp_path):
-        networks = {"gpen-bfr-512": image_session(lambda image: 255 - image)}
-        with fake_bundle(tmp_path / "bundle", "gpen", networks) as folder, cameo.load(folder, aligned=True) as restore:
-            assert restore("face.png").size == (512, 512)
+def test_photos_come_out_inverted(tmp_path):
+    networks = {"gpen-bfr-512": image_session(lambda image: 255 - image)}
+    with fake_bundle(tmp_path / "bundle", "gpen", networks) as folder, cameo.load(folder, aligned=True) as restore:
+        assert restore("face.png").size == (512, 512)
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def image_session(compute: Callable[[Tensor], Tensor]) -> FakeSession:
 class _FakeEngine:
     """A backend whose engines are sessions of this process, by the file that stands for each."""
 
-    DEVICES = ("cpu",)
+    DEVICES: tuple[str, ...] = ("cpu",)
 
     def __init__(self, sessions: Mapping[Path, Session]) -> None:
         self._sessions = sessions
@@ -81,6 +81,7 @@ def fake_bundle(folder: Path, flow: str, networks: Mapping[str, Session]) -> Ite
     """
     engine = f"fake-{folder.name}"
     entries = {name: _entry(folder, engine, name, session) for name, session in networks.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST_NAME).write_text(Manifest(f"fake-{flow}", flow, entries, {}, {}).to_json())
     FAKES[engine] = _FakeEngine({folder / entries[name].engines[0].file.path: networks[name] for name in networks})
     try:

@@ -225,7 +225,9 @@ def _split(names: str) -> tuple[str, ...]:
 def _network_part(text: str) -> tuple[str, str]:
     network, _, name = text.partition("=")
     if not (network and name):
-        raise CheckpointError(f"--part {text}: expected NETWORK=NAME, a network of the model and what its file calls the weights (g_ema)")
+        raise CheckpointError(
+            f"--part {text}: expected NETWORK=NAME, a network of the model and what its file calls the weights (g_ema)"
+        )
     return network, name
 
 

@@ -127,7 +127,7 @@ def prune_and_measure(
     copy_into_place(result.artifact.path, out)
     sources = ((original, request.part), (Artifact.of(out), ""))
     exported = [graph_of(request.network, artifact, store, part).artifact for artifact, part in sources]
-    return result.facts, list(_costs(request.network, result, exported, stage.size, store))
+    return result.facts, list(costs(request.network, result, exported, stage.size, store))
 
 
 def fidelity(facts: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ def _store(out: Path) -> Path:
     return out.parent / ".store"
 
 
-def _costs(network: str, pruned: Result, exported: list[Artifact], size: Size, store: Store) -> Iterator[Cost]:
+def costs(network: str, pruned: Result, exported: list[Artifact], size: Size, store: Store) -> Iterator[Cost]:
     """Parameters, MACs, planned memory and latency of two graphs, the original first."""
     at = f"at {size[1]}x{size[0]}"
     before, after = pruned.facts["parameters"]

@@ -1,4 +1,4 @@
-"""The family of CONTRIBUTING.md, put into a copy of the checkout as files alone, goes all the way."""
+"""The family of CONTRIBUTING.md, put into a copy of the checkout as files alone, goes all the way (docs/decisions/130)."""
 
 from __future__ import annotations
 
@@ -57,23 +57,24 @@ class Checkout:
         template.save(self.folder / "photos" / "a.png")
         Image.new("RGB", (60, 40), (200, 40, 120)).save(self.folder / "photos" / "b.png")
 
-    def python(self, *arguments: str) -> str:
-        """What a command says, run in the folder; it must end well."""
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=self.folder, capture_output=True, text=True, env=environment()
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Python in the folder, where it finds the copy and nothing else of the project."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"COLUMNS": "200"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, *arguments], cwd=self.folder, text=True, env=environment, **pipes)
+
+    def python(self, *arguments: str, code: int = 0) -> str:
+        """What a command says, run in the folder; it must end with the exit code."""
+        with self.start(*arguments) as running:
+            said, errors = running.communicate()
+        assert running.returncode == code, said + errors
+        return errors if code else said
 
     def expected(self, alpha: float) -> np.ndarray:
         """The result, computed by hand: 3/4 template, 1/4 the face's colour, `alpha` of that."""
         template = read_photo(self.folder / "photos" / "a.png").astype(np.float64)
         mixed = np.floor(0.75 * template + 0.25 * np.array([200, 40, 120]))
         return alpha * mixed + (1 - alpha) * template
-
-
-def environment() -> dict[str, str]:
-    return {**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +87,35 @@ def built(checkout: Checkout) -> str:
     """What building the bundle says."""
     engines = ("--engines", "onnxruntime", "--precision", "fp32,fp16,int8")
     return checkout.python(
-        "pipeline", "build", "duet", "--weights", "weights", "--out", "bundle", "--calibration", "photos", *engines
+        "-m",
+        "pipeline",
+        "build",
+        "duet",
+        "--weights",
+        "weights",
+        "--out",
+        "bundle",
+        "--calibration",
+        "photos",
+        *engines,
     )
 
 
 def test_it_is_listed(checkout: Checkout) -> None:
-    rows = dict(line.split(maxsplit=1) for line in checkout.python("pipeline", "list").splitlines())
+    rows = dict(line.split(maxsplit=1) for line in checkout.python("-m", "pipeline", "list").splitlines())
     assert "duet" in rows["models"].split()
     assert "duet-mixer" in rows["networks"].split()
     assert {"step_difference", "skin_shift"} <= set(rows["metrics"].split())
-    assert "--alpha" in checkout.python("cameo.commands", "run", "--help")
+    assert "--alpha" in checkout.python("-m", "cameo.commands", "run", "--help")
 
 
 def test_it_keeps_the_contracts(checkout: Checkout) -> None:
     """Those that are tested of whatever is found, and the house's style."""
-    checkout.python("pytest", "-q", "-p", "no:cacheprovider", "tests/test_arrows.py", "tests/metrics/test_metrics.py")
-    checkout.python("ruff", "check", "--no-cache", *files())
-    checkout.python("ruff", "format", "--no-cache", "--check", *files())
+    checkout.python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_arrows.py", "tests/metrics/test_metrics.py"
+    )
+    checkout.python("-m", "ruff", "check", "--no-cache", *files())
+    checkout.python("-m", "ruff", "format", "--no-cache", "--check", *files())
 
 
 def test_it_is_built(built: str) -> None:
@@ -111,7 +124,7 @@ def test_it_is_built(built: str) -> None:
 
 
 def test_it_is_validated(checkout: Checkout, built: str) -> None:
-    assert "every gate passed" in checkout.python("pipeline", "validate", "bundle", "--photos", "photos")
+    assert "every gate passed" in checkout.python("-m", "pipeline", "validate", "bundle", "--photos", "photos")
     report = json.loads((checkout.folder / "bundle" / "report.json").read_text())
     engine = next(one for one in report["flow"]["engines"] if one["precision"] == "fp32")
     measured = {one["metric"]: one["value"] for one in engine["subject"]["measurements"]}
@@ -121,35 +134,31 @@ def test_it_is_validated(checkout: Checkout, built: str) -> None:
     assert {"step_difference", "skin_shift/face", "max_difference", "psnr"} <= held
     assert report["networks"][0]["conversions"].keys() == {"fp16", "int8"}
     page = (checkout.folder / "bundle" / "report.html").read_text()
-    for words in ("Difference of steps", "Shift of the skin&#39;s colour (worst face)", "template", "a.png and b.png"):
+    for words in ("Difference of steps", "Shift of the skin&#39;s colour (worst face)", "a.png and b.png through"):
         assert words in page
 
 
 def test_it_runs(checkout: Checkout, built: str) -> None:
     photos = ("photos/a.png", "photos/b.png")
-    said = checkout.python("cameo.commands", "run", "bundle", *photos, "-o", "out.png", "--alpha", str(ALPHA))
+    said = checkout.python("-m", "cameo.commands", "run", "bundle", *photos, "-o", "out.png", "--alpha", str(ALPHA))
     assert "photos/a.png + photos/b.png -> out.png: 1 face" in said
     result = read_photo(checkout.folder / "out.png")
     np.testing.assert_allclose(result, checkout.expected(ALPHA), atol=0.51)
-    assert "duet-mixer" in checkout.python("cameo.commands", "info", "bundle")
+    assert "duet-mixer" in checkout.python("-m", "cameo.commands", "info", "bundle")
 
 
 def test_it_is_loaded(checkout: Checkout, built: str) -> None:
-    code = "import cameo; m = cameo.load('bundle'); m('photos/a.png', 'photos/b.png').save('loaded.png'); print(m.takes)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout.folder, capture_output=True, text=True, env=environment()
+    code = (
+        "import cameo; m = cameo.load('bundle'); m('photos/a.png', 'photos/b.png').save('loaded.png'); print(m.takes)"
     )
-    assert done.stdout == "('template', 'face')\n", done.stderr
+    assert checkout.python("-c", code) == "('template', 'face')\n"
     np.testing.assert_allclose(read_photo(checkout.folder / "loaded.png"), checkout.expected(1.0), atol=0.51)
 
 
 @pytest.fixture
 def server(checkout: Checkout, built: str) -> Iterator[str]:
     """The address of a server with the bundle."""
-    command = [sys.executable, "-m", "cameo.commands", "serve", "bundle", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=checkout.folder, stdout=subprocess.PIPE, text=True, env=environment()
-    ) as serving:
+    with checkout.start("-m", "cameo.commands", "serve", "bundle", "--port", "0") as serving:
         try:
             assert serving.stdout is not None
             lines = iter(serving.stdout.readline, "")
@@ -162,7 +171,9 @@ def test_it_is_served(checkout: Checkout, server: str) -> None:
     parts = [("template", "a.png"), ("face", "b.png")]
     body = b"".join(
         f'--cut\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n'
-        "Content-Type: image/png\r\n\r\n".encode() + (checkout.folder / "photos" / file).read_bytes() + b"\r\n"
+        "Content-Type: image/png\r\n\r\n".encode()
+        + (checkout.folder / "photos" / file).read_bytes()
+        + b"\r\n"
         for name, file in parts
     )
     body += f'--cut\r\nContent-Disposition: form-data; name="alpha"\r\n\r\n{ALPHA}\r\n--cut--\r\n'.encode()
@@ -181,14 +192,7 @@ def test_a_network_has_one_family(checkout: Checkout) -> None:
     twin = checkout.folder / "exporters" / "duo"
     shutil.copytree(checkout.folder / "exporters" / "duet", twin)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", "list"],
-            cwd=checkout.folder,
-            capture_output=True,
-            text=True,
-            env=environment(),
-        )
+        said = checkout.python("-m", "pipeline", "list", code=1)
     finally:
         shutil.rmtree(twin)
-    assert done.returncode == 1
-    assert "error: the families duet and duo both have a network 'duet-mixer': rename one" in done.stderr
+    assert "error: the families duet and duo both have a network 'duet-mixer': rename one" in said

@@ -39,7 +39,7 @@ class Backend(Protocol):
 
 
 FAKES: Final[dict[str, Backend]] = {}
-"""Engines without a file, which `cameo.testing` puts here while a test lasts."""
+"""Engines without a file, which `cameo.testing` puts here while a test lasts (docs/decisions/131)."""
 
 
 def backend_names() -> list[str]:
