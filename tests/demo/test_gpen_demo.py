@@ -18,13 +18,13 @@ from metrics import psnr
 
 torch = pytest.importorskip("torch")
 
+from cameo.testing import image_session  # noqa: E402
 from demo.gpen_start import architecture, grown, identity_generator  # noqa: E402
 from demo.train_gpen import NETWORK, SIZE, WEIGHTS  # noqa: E402
 from exporters.gpen.export import load_generator  # noqa: E402
 from exporters.gpen.layers import Upsample, filtered, fir_kernel  # noqa: E402
 from exporters.gpen.training_form import quickened  # noqa: E402
 from tests.support.doors import Door  # noqa: E402
-from tests.support.fake_session import image_session  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
 # Decibels that restoring gains on the held-out face, 0.2 below what was measured (demo/README.md)
