@@ -2,8 +2,8 @@
 
 The same modules with the same weights under the same names, computed otherwise (docs/decisions/093). As in the export
 form (`export_form.py`, which has the algebra), styles scale what goes into a convolution and what comes out of it, so
-that a batch shares its weights; filters are depthwise convolutions; gains go into small factors. Unlike there, weights stay parameters that
-learn, pictures of every level can be seen by hooks, and have autocast's precision throughout.
+that a batch shares its weights; filters are depthwise convolutions; gains go into small factors. Unlike there, weights
+stay parameters that learn, pictures of every level can be seen by hooks, and have autocast's precision throughout.
 """
 
 from __future__ import annotations
