@@ -33,6 +33,8 @@ def lines_of(block: str, program: str) -> list[str]:
 CAMEO_LINES = [line for _, block in BLOCKS for line in lines_of(block, "cameo ") if "cameo serve" not in line]
 PIPELINE_LINES = [line for _, block in BLOCKS for line in lines_of(block, "python -m pipeline ")]
 SERVED = [(line, lines_of(block, "curl ")) for _, block in BLOCKS for line in lines_of(block, "cameo serve ")]
+ELSEWHERE = ("fetch", "prune")
+"""Another's server, and a minute of measuring: tests/pipeline/test_fetch.py and test_prune.py run them small."""
 EXAMPLES = [block for language, block in BLOCKS if language == "python"]
 MAKE_LINES = [line for _, block in BLOCKS for line in lines_of(block, "make ")]
 
@@ -112,12 +114,18 @@ def test_cameo_commands(line: str, demo: Demo) -> None:
 @pytest.mark.slow
 def test_pipeline_commands_in_their_order(demo: Demo) -> None:
     for line in PIPELINE_LINES:
-        if " fetch " in line:  # from another's server: tests/pipeline/test_fetch.py
-            continue
         typed = shlex.split(with_the_demos_files(line))
+        if typed[3] in ELSEWHERE:
+            continue
         assert python(typed[1:], demo.folder).strip()
         if "--out" in typed:
             assert (demo.folder / typed[typed.index("--out") + 1]).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("line", [line for line in PIPELINE_LINES if line.split()[3] in ELSEWHERE])
+def test_other_pipeline_commands_have_their_options(line: str) -> None:
+    told = python(["-m", "pipeline", line.split()[3], "--help"], ROOT)
+    assert all(option in told for option in line.split() if option.startswith("--"))
 
 
 @pytest.mark.slow
