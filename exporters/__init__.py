@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cameo.discovery import names_in
-from cameo.errors import CameoError, CheckpointError
+from cameo.errors import CameoError, CheckpointError, RequestError
 from exporters.family import Family
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def model(name: str) -> Model:
     """The model called `name`.
 
     Raises:
-        CameoError: there is none.
+        RequestError: there is none.
     """
     if name not in models():
-        raise CameoError(f"there is no model '{name}': choose one of {', '.join(models())}")
+        raise RequestError(f"there is no model '{name}': choose one of {', '.join(models())}")
     return models()[name]
 
 

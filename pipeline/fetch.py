@@ -23,7 +23,7 @@ from typing import Any
 
 import exporters
 from cameo.artifact import sha256_of
-from cameo.errors import CameoError, CheckpointError, OutputError
+from cameo.errors import CheckpointError, OutputError, RequestError
 from exporters.published import REVISION, Source
 
 Say = Callable[[str], None]
@@ -75,7 +75,7 @@ def source_of(model: str, repository: str = "", revision: str = REVISION) -> Sou
     """
     sources = {name: known.source for name, known in exporters.models().items() if known.source}
     if model not in sources:
-        raise CameoError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
+        raise RequestError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
     source = sources[model]
     return replace(source, repository=repository or source.repository, revision=revision)
 

@@ -84,7 +84,7 @@ def test_demo_restores_a_poor_photo(demo: Demo) -> None:
     bundle = demo.folder / "build/demo-gpen"
     assert Report.from_json((bundle / "report.json").read_text()).passed
     poor, restored, true = np.split(read_photo(bundle / "poor-restored-true.png").astype(float), 3, axis=1)
-    assert np.square(restored - true).mean() < 0.85 * np.square(poor - true).mean(), "0.74 was measured"
+    assert np.square(restored - true).mean() < 0.58 * np.square(poor - true).mean(), "0.53 was measured"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from cameo.artifact import Artifact
 from engines import InputRange, engine
 from exporters.recipe import Recipe
+from metrics import timing
 from pipeline.recommend import sentence, with_recommendations
 from pipeline.store import Result, Store
 from validate import speed
@@ -39,7 +40,7 @@ def test_int8_is_recommended_where_it_is_faster(
     clock = [0.0]
     backend = type("Backend", (), {"open_session": staticmethod(lambda path, options: Sleeper(path, clock))})
     monkeypatch.setattr(speed, "backend", lambda name: backend)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     for name, seconds in (("int8", own), ("rival", 1.0)):
         (tmp_path / name).write_text(str(seconds))
     stage = CompareSpeed("openvino", tmp_path / "rival", "0" * 64, "bf16", (1, 8, 8, 3))
@@ -53,7 +54,10 @@ def test_int8_is_recommended_where_it_is_faster(
 def test_engines_built_ahead_are_judged_by_their_plans(tmp_path: Path) -> None:
     def result(mib: int) -> Result:
         plans = [("one", mib), ("large", 5000)]
-        profiles = [{"name": name, "weight_bytes": 2**20, "activation_bytes": (n - 1) * 2**20} for name, n in plans]
+        shapes = {key: [1, 8, 8, 3] for key in ("min", "opt", "max")}
+        profiles = [
+            {"name": name, **shapes, "weight_bytes": 2**20, "activation_bytes": (n - 1) * 2**20} for name, n in plans
+        ]
         return Result(Artifact(tmp_path, "", ""), {"profiles": profiles}, built=True)
 
     shape = (1, 8, 8, 3)
