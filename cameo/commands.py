@@ -1,4 +1,4 @@
-"""The `cameo` command: run, serve, info, plan, doctor."""
+"""The `cameo` command: run, serve, info, plan, doctor. By argparse, which comes with Python (docs/decisions/006)."""
 
 from __future__ import annotations
 
