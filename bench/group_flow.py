@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cameo.faces.face import Face, Finder, Image
+from cameo.faces.face import Face, Finder
 from cameo.faces.restoring import FaceRestorer
 from cameo.faces.retinaface import RetinaFaceFinder
 from cameo.flows.gpen import GENERATOR, GpenFlow, Request
+from cameo.pixels import Pixels
 from cameo.session import Session, Tensor
 
 
@@ -32,7 +33,7 @@ class KnownFaces:
         self._finder = finder
         self.faces: list[Face] = []
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         self._finder(image)
         return self.faces
 

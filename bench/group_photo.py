@@ -10,8 +10,9 @@ import numpy as np
 
 from cameo.errors import PhotoError
 from cameo.faces.cascade import CascadeFinder
-from cameo.faces.face import Face, Image
+from cameo.faces.face import Face
 from cameo.images import read_photo
+from cameo.pixels import Pixels
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "demo" / "photo.jpg"
 SIZE = (1920, 1080)
@@ -24,7 +25,7 @@ FACE_SHARE = 0.5  # of that square's side
 class GroupPhoto:
     """`image` uint8 `(1080, 1920, 3)` RGB, and where its faces are."""
 
-    image: Image
+    image: Pixels
     faces: tuple[Face, ...]
 
 
@@ -50,7 +51,7 @@ def compose(count: int) -> GroupPhoto:
     return GroupPhoto(np.asarray(image, np.uint8), tuple(faces))
 
 
-def _around(face: Face, photo: Image) -> tuple[tuple[int, int], Image]:
+def _around(face: Face, photo: Pixels) -> tuple[tuple[int, int], Pixels]:
     """The corner (x, y) of the square around a face, and its pixels."""
     half = int((face.box[2] - face.box[0]) / FACE_SHARE / 2)
     left, top = (int((face.box[i] + face.box[i + 2]) / 2) - half for i in range(2))

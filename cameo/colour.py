@@ -11,20 +11,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cameo.faces.face import Image
+from cameo.pixels import Pixels
 
 
-def is_colourless(photo: Image) -> bool:
+def is_colourless(photo: Pixels) -> bool:
     """Whether red, green and blue of a uint8 `(H, W, 3)` photo are the same everywhere."""
     red, green, blue = (photo[..., channel] for channel in range(3))
     return np.array_equal(red, green) and np.array_equal(red, blue)
 
 
-def without_colour(image: Image) -> Image:
+def without_colour(image: Pixels) -> Pixels:
     """The brightness of an RGB image, uint8 `(H, W, 3)`."""
     return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
 
 
-def as_colourless_as(photo: Image, result: Image) -> Image:
+def as_colourless_as(photo: Pixels, result: Pixels) -> Pixels:
     """The result, uint8 `(H, W, 3)` RGB: as it is, or its brightness where the photo it was made of has no colour."""
     return without_colour(result) if is_colourless(photo) else result

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import CameoError
-from cameo.faces.face import Image
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 FOLD: Final = 4  # the network works at a quarter of its result's size: sides are multiples of 4 / scale
@@ -54,14 +54,14 @@ class Enlarger:
         self.scale = scale
         self._tile = tile
 
-    def __call__(self, photo: Image) -> Image:
+    def __call__(self, photo: Pixels) -> Pixels:
         """The photo `scale` times as large, uint8 `(scale * H, scale * W, 3)` RGB."""
         height, width = photo.shape[:2]
         padded = pad_to_multiple(photo, max(1, FOLD // self.scale))
         result = self._enlarge(padded)
         return np.ascontiguousarray(result[: height * self.scale, : width * self.scale])
 
-    def _enlarge(self, photo: Image) -> Image:
+    def _enlarge(self, photo: Pixels) -> Pixels:
         height, width = photo.shape[:2]
         rows, columns = spans(height, self._tile), spans(width, self._tile)
         if len(rows) == len(columns) == 1:
@@ -74,7 +74,7 @@ class Enlarger:
             reached = row.stop * self.scale
         return canvas
 
-    def _strip(self, photo: Image, columns: list[slice]) -> Image:
+    def _strip(self, photo: Pixels, columns: list[slice]) -> Pixels:
         """One row of tiles, joined."""
         height, width = photo.shape[:2]
         strip = np.empty((height * self.scale, width * self.scale, 3), np.uint8)
@@ -86,7 +86,7 @@ class Enlarger:
             reached = column.stop * self.scale
         return strip
 
-    def _run(self, photo: Image) -> Image:
+    def _run(self, photo: Pixels) -> Pixels:
         return np.asarray(self._network.run({"image": np.ascontiguousarray(photo[None])})["result"][0], np.uint8)
 
 
@@ -114,7 +114,7 @@ def lay(canvas: NDArray[Any], piece: NDArray[Any], start: int, reached: int, fea
     canvas[fade.stop : start + len(piece)] = piece[before + feather :]
 
 
-def pad_to_multiple(photo: Image, multiple: int) -> Image:
+def pad_to_multiple(photo: Pixels, multiple: int) -> Pixels:
     """The photo mirrored right of and below it, up to sides that are multiples."""
     bottom, right = -photo.shape[0] % multiple, -photo.shape[1] % multiple
     if bottom == right == 0:

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from cameo.pixels import Pixels
+
 Plane = NDArray[np.float32]
 
 
@@ -39,7 +40,7 @@ HEAD = Look(smoothing=6, tones=7, tone_pull=0.65, saturation=1.2, line_width=1.5
 MARGIN = 32  # pixels around a crop that can change the look inside it
 
 
-def cartoon(photo: Image, look: Look) -> Image:
+def cartoon(photo: Pixels, look: Look) -> Pixels:
     """The photo as a cartoon; both uint8 `(H, W, 3)` BGR."""
     flat = photo
     for _ in range(look.smoothing):

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from cameo.pixels import Pixels
 from demo import photos
 from demo.poor_photo import impoverish, random_poverty
 from exporters.gpen.layers import filtered, fir_kernel
 
-Image = NDArray[np.uint8]
 FACE_SHARE = 0.35  # part of the views whose middle lies on a face
 ENLARGED = 2.6  # how large a photo's pixel is in the frame, mostly: eyes some 70 pixels apart
 TURNED = 15  # degrees, at most
@@ -47,12 +47,12 @@ class Views:
             yield poor, good
 
 
-def as_tensor(images: Image) -> Tensor:
+def as_tensor(images: Pixels) -> Tensor:
     """Images `(N, S, S, 3)` as float32 `(N, 3, S, S)` in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _pairs(side: int, rng: np.random.Generator) -> Iterator[tuple[Image, Image]]:
+def _pairs(side: int, rng: np.random.Generator) -> Iterator[tuple[Pixels, Pixels]]:
     everything = [(photo.read()[..., ::-1], photo.face) for photo in photos.RESTORATION]
     faces = [(image, face) for image, face in everything if face]
     everywhere = [(image, None) for image, _ in everything]
@@ -68,7 +68,7 @@ def _pairs(side: int, rng: np.random.Generator) -> Iterator[tuple[Image, Image]]
         yield _seen(poor, matrix, side), _seen(good, matrix, side)
 
 
-def _part(image: Image, face: photos.Box | None, side: int, rng: np.random.Generator) -> Image:
+def _part(image: Pixels, face: photos.Box | None, side: int, rng: np.random.Generator) -> Pixels:
     """A part of the photo, `side` pixels wide where the photo is large enough, mirrored, turned and made smaller."""
     height, width = image.shape[:2]
     shrink = min(rng.uniform(1, 2), max(1.0, min(height, width) / side)) if rng.random() < 0.6 else 1.0
@@ -83,7 +83,7 @@ def _part(image: Image, face: photos.Box | None, side: int, rng: np.random.Gener
     return np.ascontiguousarray(part if face else np.rot90(part, int(rng.integers(4))))
 
 
-def _to_view(part: Image, side: int, enlarged: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _to_view(part: Pixels, side: int, enlarged: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """From the part to the view of its middle, `(2, 3)`."""
     height, width = part.shape[:2]
     x, y = (np.array([width, height]) - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
@@ -92,7 +92,7 @@ def _to_view(part: Image, side: int, enlarged: float, rng: np.random.Generator) 
     return np.asarray(matrix)
 
 
-def _seen(part: Image, matrix: NDArray[np.float64], side: int) -> Image:
+def _seen(part: Pixels, matrix: NDArray[np.float64], side: int) -> Pixels:
     """Bilinear, as the flow cuts faces out, but nowhere black."""
     view = cv2.warpAffine(part, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(view, np.uint8)

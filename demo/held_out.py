@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.restoring import ZOOM
 from cameo.images import read_photo
+from cameo.pixels import Pixels
 from demo.poor_photo import CLEAN, EXAMPLES, impoverish
 from metrics import psnr, ssim
 
-Image = NDArray[np.uint8]
 PHOTO = Path(__file__).parent / "photo.jpg"
 
 
@@ -30,7 +29,7 @@ class Score:
     ssim_restored: float
 
 
-def scores(restore: Callable[[Image], Image], size: int) -> dict[str, Score]:
+def scores(restore: Callable[[Pixels], Pixels], size: int) -> dict[str, Score]:
     """What `restore` does to the held-out face, uint8 `(size, size, 3)` RGB, of a photo clean and damaged in every way.
 
     The face is cut out as the flow does, always where the good photo has it.

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
 from cameo.images import read_photo
+from cameo.pixels import Pixels
 
-Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 
@@ -27,7 +26,7 @@ class Photo:
     distribution: str
     face: Box | None = None
 
-    def read(self) -> Image:
+    def read(self) -> Pixels:
         """The photo, uint8 `(H, W, 3)` BGR.
 
         Raises:
@@ -61,7 +60,7 @@ HELD_OUT = (
 )
 
 
-def random_view(image: Image, box: Box | None, size: int, rng: np.random.Generator) -> Image:
+def random_view(image: Pixels, box: Box | None, size: int, rng: np.random.Generator) -> Pixels:
     """A random view of the photo, uint8 `(size, size, 3)`: turned, scaled, mirrored and recoloured.
 
     With a box, the view is centred near it and between 1.0 and 1.8 times its height, as an aligned head crop is;
@@ -83,7 +82,7 @@ def random_view(image: Image, box: Box | None, size: int, rng: np.random.Generat
     return recolour(view[:, :: rng.choice((-1, 1))], rng)
 
 
-def recolour(image: Image, rng: np.random.Generator) -> Image:
+def recolour(image: Pixels, rng: np.random.Generator) -> Pixels:
     """The image under another light, uint8: white balance, hue, saturation, gamma and contrast vary."""
     values = image.astype(np.float32) / 255 * rng.uniform(0.85, 1.15, 3).astype(np.float32)
     hsv = cv2.cvtColor(values.clip(0, 1).astype(np.float32), cv2.COLOR_BGR2HSV)
@@ -100,7 +99,7 @@ def _hue_shift(rng: np.random.Generator) -> float:
     return float(rng.uniform(0, 360) if rng.random() < 0.35 else rng.normal(0, 8))
 
 
-def degrade(image: Image, rng: np.random.Generator) -> Image:
+def degrade(image: Pixels, rng: np.random.Generator) -> Pixels:
     """The image as a poorer camera would take it, uint8: at times blurred, at times noisy."""
     values = image.astype(np.float32)
     if rng.random() < 0.2:

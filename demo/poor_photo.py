@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from cameo.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ EXAMPLES = {
 }
 
 
-def impoverish(photo: Image, poverty: Poverty, rng: np.random.Generator) -> Image:
+def impoverish(photo: Pixels, poverty: Poverty, rng: np.random.Generator) -> Pixels:
     """The poor photo, uint8 `(H, W, 3)` in the photo's colour order."""
     height, width = photo.shape[:2]
     values: NDArray[Any] = photo.astype(np.float32)
@@ -88,6 +88,6 @@ def _motion_kernel(poverty: Poverty) -> NDArray[np.float32]:
     return np.asarray(turned / turned.sum(), np.float32)
 
 
-def _as_jpeg(image: Image, quality: int) -> Image:
+def _as_jpeg(image: Pixels, quality: int) -> Pixels:
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

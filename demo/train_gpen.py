@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from cameo.pixels import Pixels
 from demo.gpen_crops import for_crops, for_wholes
 from demo.gpen_detail import see_detail
 from demo.gpen_pictures import solve_pictures
@@ -37,7 +37,6 @@ from exporters.gpen.network import FullGenerator
 from exporters.gpen.training_form import quickened
 
 log = logging.getLogger(__name__)
-Image = NDArray[np.uint8]
 SIZE = 512
 NETWORK = f"gpen-bfr-{SIZE}"
 GRAIN = 0.06  # of a range of 2: 8 levels
@@ -175,7 +174,7 @@ def restoration_loss(restored: Tensor, good: Tensor) -> Tensor:
     return ((restored - good).square() + GRAIN**2).sqrt().mean() - GRAIN
 
 
-def restored(network: FullGenerator, image: Image) -> Image:
+def restored(network: FullGenerator, image: Pixels) -> Pixels:
     """The image restored and truncated to levels as the authors do, both uint8 `(S, S, 3)` RGB."""
     with torch.no_grad():
         levels = (network(as_tensor(image[None])) * 127.5 + 127.5).clamp(0, 255)

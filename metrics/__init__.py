@@ -24,14 +24,11 @@ from functools import cache
 from types import ModuleType
 from typing import Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cameo.discovery import module_path, names_in
 from cameo.errors import RequestError
+from cameo.pixels import Pixels
 from metrics.measurement import Metric
 
-Picture = NDArray[np.uint8]
 PICTURE, FACE = "picture", "face"
 
 
@@ -45,7 +42,7 @@ class FidelityMetric(Protocol):
     NEEDS: str
     __doc__: str | None
 
-    def measure(self, original: Picture, candidate: Picture) -> float: ...
+    def measure(self, original: Pixels, candidate: Pixels) -> float: ...
 
 
 @cache

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from metrics import PICTURE, Picture
+from cameo.pixels import Pixels
+from metrics import PICTURE
 
 METRIC = "changed_share"
 TITLE = "Values that differ"
@@ -11,6 +12,6 @@ HIGHER_IS_BETTER = False
 NEEDS = PICTURE
 
 
-def measure(original: Picture, candidate: Picture) -> float:
+def measure(original: Pixels, candidate: Pixels) -> float:
     """Per cent of values that differ."""
     return float(np.count_nonzero(original != candidate) / original.size * 100)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cameo.errors import EngineError
+from cameo.pixels import Pixels
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from metrics import Picture
 from metrics.sizes import Size, fit
 
 Feeds = Mapping[str, Tensor]
@@ -34,7 +34,7 @@ class Examples:
         """The family's module, for the keys of stages that feed a network."""
         return (self.module,) if self.module else ()
 
-    def feeds(self, inputs: Sequence[TensorSpec], photos: Sequence[Picture], size: Size) -> Iterator[Feeds]:
+    def feeds(self, inputs: Sequence[TensorSpec], photos: Sequence[Pixels], size: Size) -> Iterator[Feeds]:
         """One set of feeds for each photo; where the network takes pictures of any size, of this one.
 
         Raises:

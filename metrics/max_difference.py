@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from metrics import PICTURE, Picture
+from cameo.pixels import Pixels
+from metrics import PICTURE
 
 METRIC = "max_difference"
 TITLE = "Largest difference"
@@ -11,6 +12,6 @@ HIGHER_IS_BETTER = False
 NEEDS = PICTURE
 
 
-def measure(original: Picture, candidate: Picture) -> float:
+def measure(original: Pixels, candidate: Pixels) -> float:
     """The largest absolute difference."""
     return float(np.abs(original.astype(np.int16) - candidate).max())

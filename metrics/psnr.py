@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from metrics import PICTURE, Picture
+from cameo.pixels import Pixels
+from metrics import PICTURE
 
 METRIC = "psnr"
 TITLE = "PSNR"
@@ -15,7 +16,7 @@ NEEDS = PICTURE
 _PEAK = 255.0
 
 
-def measure(original: Picture, candidate: Picture) -> float:
+def measure(original: Pixels, candidate: Pixels) -> float:
     """The ratio in dB, over all values together."""
     difference = original.astype(np.float64) - candidate
     error = float(np.mean(difference * difference))

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics import PICTURE, Picture
+from cameo.pixels import Pixels
+from metrics import PICTURE
 
 METRIC = "ssim"
 TITLE = "SSIM"
@@ -24,7 +25,7 @@ _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
 
 
-def measure(original: Picture, candidate: Picture) -> float:
+def measure(original: Pixels, candidate: Pixels) -> float:
     """The mean SSIM of pictures `(H, W, C)`, or nan where a side is shorter than the window."""
     if min(original.shape[:2]) < _WINDOW:
         return float("nan")

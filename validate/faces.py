@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
-from cameo.faces.face import Image, Points
+from cameo.faces.face import Points
+from cameo.pixels import Pixels
 from metrics import FACE
 from metrics.landmarks import eye_distance, nearest, shift
 from metrics.measurement import Measurement
@@ -28,8 +29,8 @@ class ComparedFace:
     `shift_px` is nan where the finder does not see it in the original's result, infinite where only there.
     """
 
-    original: Image
-    candidate: Image
+    original: Pixels
+    candidate: Pixels
     measurements: list[Measurement]
     eye_distance_px: float
     shift_px: float
@@ -44,7 +45,7 @@ class ComparedFace:
 class Result:
     """What a flow made of a photo, uint8 `(H, W, 3)` RGB, and the points `(F, 5, 2)` that the finder sees in that."""
 
-    image: Image
+    image: Pixels
     found: Points
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from cameo.errors import EngineError
+from cameo.pixels import Pixels
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from metrics import PICTURE, Picture, described, metric, metric_names
+from metrics import PICTURE, described, metric, metric_names
 from metrics.measurement import Measurement
 
 OUTPUT_DIFFERENCE = "max_difference/"
@@ -42,7 +43,7 @@ def measurements(
     return found
 
 
-def of_pictures(subject: str, original: Picture, candidate: Picture, of: str = PICTURE) -> list[Measurement]:
+def of_pictures(subject: str, original: Pixels, candidate: Pixels, of: str = PICTURE) -> list[Measurement]:
     """Every metric of two pictures, uint8 `(H, W, C)` of one shape, or of two crops of one aligned `FACE`."""
     return [described(name).of(subject, metric(name).measure(original, candidate)) for name in metric_names(of)]
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from cameo.bundle import Bundle
 from cameo.errors import EngineError
 from cameo.flows import flow_module
+from cameo.pixels import Pixels
 from cameo.session import Tensor
-from metrics import Picture, landmarks, memory, timing
+from metrics import landmarks, memory, timing
 from metrics.landmarks import nearest
 from metrics.measurement import Measurement, find
 from metrics.timing import Rounds
@@ -199,7 +200,7 @@ def _as_result(made: Mapping[str, Tensor], sight: Mapping[str, Tensor]) -> Resul
     return Result(made["result"][0].astype(np.uint8), np.asarray(sight["points"], np.float64))
 
 
-def feeds_of(takes: Sequence[str], photos: Mapping[str, Picture]) -> dict[str, dict[str, Picture]]:
+def feeds_of(takes: Sequence[str], photos: Mapping[str, Pixels]) -> dict[str, dict[str, Pixels]]:
     """What the flow is run on, by its first photo's name: each photo, with the next ones where it takes several."""
     names = list(photos)
     return {
@@ -208,7 +209,7 @@ def feeds_of(takes: Sequence[str], photos: Mapping[str, Picture]) -> dict[str, d
     }
 
 
-def _save(scratch: Path, name: str, pictures: Mapping[str, Picture]) -> Path:
+def _save(scratch: Path, name: str, pictures: Mapping[str, Pixels]) -> Path:
     """Pictures as the feeds of a network, in a file."""
     path = scratch / f"{name}.npz"
     np.savez(path, **dict[str, Any]({taken: picture[None] for taken, picture in pictures.items()}))

@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from cameo.faces.face import Image
 from cameo.flows import Flow, Outcome, flow_module
 from cameo.loading import told_apart
+from cameo.pixels import Pixels
 from cameo.session import Session, Tensor
 
 
 class FlowSession(Session):
     """Runs photos of a flow's names through `run`; `close` frees its networks."""
 
-    def __init__(self, flow: Flow, run: Callable[[Mapping[str, Image]], Outcome], close: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow, run: Callable[[Mapping[str, Pixels]], Outcome], close: Callable[[], None]) -> None:
         self._flow = flow
         self._made = run
         self._close = close

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from cameo.pixels import Pixels
+
 _JPEG_QUALITY = 90
 _LONGEST_SHOWN = 1200
 _SPARSE = 0.01
@@ -17,12 +17,12 @@ _LEAST_FULL_SCALE = 2
 _COLOURS = cv2.COLORMAP_INFERNO
 
 
-def jpeg(image: Image) -> bytes:
+def jpeg(image: Pixels) -> bytes:
     """`image` uint8 `(H, W, 3)` RGB as JPEG."""
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
 
-def shrink(image: Image, long_side: int) -> Image:
+def shrink(image: Pixels, long_side: int) -> Pixels:
     """`image` with its long side at most `long_side`."""
     scale = long_side / max(image.shape[:2])
     if scale >= 1:
@@ -30,18 +30,18 @@ def shrink(image: Image, long_side: int) -> Image:
     return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def full_scale(original: Image, candidate: Image) -> int:
+def full_scale(original: Pixels, candidate: Pixels) -> int:
     """The difference in levels that a heatmap's brightest colour stands for: a power of two that fits the largest."""
     largest = int(np.abs(original.astype(np.int16) - candidate).max())
     return max(_LEAST_FULL_SCALE, 1 << max(0, largest - 1).bit_length())
 
 
-def is_sparse(original: Image, candidate: Image) -> bool:
+def is_sparse(original: Pixels, candidate: Pixels) -> bool:
     """Whether so few pixels differ that each must be drawn larger than it is to be seen."""
     return bool((original != candidate).any(axis=2).mean() < _SPARSE)
 
 
-def heatmap(original: Image, candidate: Image, scale: int, shrinking: int = 1) -> bytes:
+def heatmap(original: Pixels, candidate: Pixels, scale: int, shrinking: int = 1) -> bytes:
     """PNG of the largest difference of each pixel's three values; sparse ones are drawn three pixels wide.
 
     It has a pixel for each square of `shrinking` pixels, the largest difference in it.
@@ -71,7 +71,7 @@ class FlowPicture:
     caption: str
 
     @classmethod
-    def of(cls, before: Mapping[str, Image], after: Image, caption: str) -> FlowPicture:
+    def of(cls, before: Mapping[str, Pixels], after: Pixels, caption: str) -> FlowPicture:
         """The photos and the result, uint8 `(H, W, 3)` RGB, made small enough for a page, and a sentence about them."""
         photos = {name: jpeg(shrink(photo, _LONGEST_SHOWN)) for name, photo in before.items()}
         return cls(photos, jpeg(shrink(after, _LONGEST_SHOWN)), caption)
@@ -91,7 +91,7 @@ class Comparison:
 
 
 def compare_pictures(
-    subject: str, photo: str, original: Image, candidate: Image, long_side: int | None = None
+    subject: str, photo: str, original: Pixels, candidate: Pixels, long_side: int | None = None
 ) -> Comparison:
     """The two pictures uint8 `(H, W, 3)` RGB of one photo, encoded, with their heatmap.
 
@@ -116,6 +116,8 @@ class FacePair:
     shift_share: float
 
 
-def face_pair(subject: str, photo: str, original: Image, candidate: Image, psnr: float, shift_share: float) -> FacePair:
+def face_pair(
+    subject: str, photo: str, original: Pixels, candidate: Pixels, psnr: float, shift_share: float
+) -> FacePair:
     """Two aligned crops of one face, uint8 `(S, S, 3)` RGB, encoded."""
     return FacePair(subject, photo, jpeg(original), jpeg(candidate), psnr, shift_share)

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
-from cameo.faces.face import Image, Matrix, Points
+from cameo.faces.face import Matrix, Points
+from cameo.pixels import Pixels
 
 # ArcFace's reference points in a 96 x 112 crop, the same in DCT-Net, GPEN and face fusion.
 TEMPLATE_96X112: Matrix = np.array(
@@ -97,7 +98,7 @@ def warp(image: NDArray[Any], matrix: Matrix, size: tuple[int, int], border: int
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border))
 
 
-def crop(image: Image, matrix: Matrix, size: int) -> Image:
+def crop(image: Pixels, matrix: Matrix, size: int) -> Pixels:
     """The aligned face, uint8 `(size, size, 3)` in the photo's colour order; the photo is mirrored where it ends.
 
     The originals go on in black or white there, and interpolation and network carry that into the photo: the outermost

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from cameo.errors import EngineUnavailable
 from cameo.faces.alignment import transform
-from cameo.faces.face import Face, Image, Matrix
+from cameo.faces.face import Face, Matrix
+from cameo.pixels import Pixels
 
 SEARCH_SIDE = 800  # pixels of the long side; more finds only smaller faces and more mistakes
 MIN_FACE = 40  # pixels at the search size
@@ -48,7 +49,7 @@ class CascadeFinder:
         self._eyes = _load("haarcascade_eye.xml")
         self._searching = Lock()
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo, largest first, with score 1: a cascade only says yes."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         scale = min(1.0, SEARCH_SIDE / max(gray.shape))

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cameo.faces.face import Face, Image, Points
+from cameo.faces.face import Face, Points
 from cameo.faces.pupils import five_points
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 DETECTOR_SIZE = 512
@@ -40,7 +41,7 @@ class FaceFinder:
         self._detector = detector
         self._landmarks = landmarks
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo, largest first."""
         detections = self.detect(image)
         boxes = [box for box in _largest(detections) if _is_large_enough(box)]
@@ -52,7 +53,7 @@ class FaceFinder:
             faces.append(Face(track, float(box[4]), points, five_points(image, points)))
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
-    def detect(self, image: Image) -> Points:
+    def detect(self, image: Pixels) -> Points:
         """Rows (xmin, ymin, xmax, ymax, score) in pixels, float32 `(K, 5)`, best first."""
         scale = DETECTOR_SIZE / max(image.shape[:2])
         if min(image.shape[:2]) * scale < 1:  # thinner than a pixel of the canvas
@@ -66,7 +67,7 @@ class FaceFinder:
         scores = np.asarray(found["scores"][0, :count], np.float32)
         return np.column_stack([boxes, scores])[scores > MIN_SCORE]
 
-    def find_landmarks(self, image: Image, boxes: list[Points]) -> Points:
+    def find_landmarks(self, image: Pixels, boxes: list[Points]) -> Points:
         """The 68 landmarks of every box, whole numbers as float32 `(K, 68, 2)`, in pixels of the photo."""
         squares = [_landmark_square(box) for box in boxes]
         crops = np.stack([_padded_crop(image, square) for square in squares])
@@ -96,7 +97,7 @@ def _landmark_square(box: Points) -> tuple[int, int, int]:
     return centre_x - half, centre_y - half, 2 * half
 
 
-def _padded_crop(image: Image, square: tuple[int, int, int]) -> Image:
+def _padded_crop(image: Pixels, square: tuple[int, int, int]) -> Pixels:
     """The square, uint8 `(160, 160, 3)`, in the mean colour where it leaves the photo."""
     left, top, side = square
     height, width = image.shape[:2]

@@ -8,7 +8,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from cameo.pixels import Pixels
+
 Points = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
 
@@ -19,7 +20,7 @@ class Finder(Protocol):
     @property
     def title(self) -> str: ...
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo."""
         ...
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.faces.alignment import crop, invert, transform
-from cameo.faces.face import Image, Matrix
+from cameo.faces.face import Matrix
+from cameo.pixels import Pixels
 
 Mask = NDArray[np.float32]
 
@@ -64,12 +65,12 @@ def _soften(mask: Mask, size: int) -> Mask:
 class FacePaster:
     """Puts faces into a copy of `photo`, uint8 `(H, W, 3)`; `image` is that copy."""
 
-    def __init__(self, photo: Image) -> None:
+    def __init__(self, photo: Pixels) -> None:
         self._photo = photo
         self._mask = np.zeros(photo.shape[:2], np.float32)
         self.image = photo.copy()
 
-    def paste(self, face: Image, mask: Mask, to_crop: Matrix) -> None:
+    def paste(self, face: Pixels, mask: Mask, to_crop: Matrix) -> None:
         """Put in one face, uint8 `(S, S, 3)`, where its mask, float32 `(S, S)`, beats all before.
 
         `to_crop` is the matrix that found it.
@@ -83,7 +84,7 @@ class FacePaster:
                 fade = np.minimum(fades[0][block[0], None], fades[1][block[1]])
                 self._paste_block(face, warp_region(mask, to_crop, *block) * fade, to_crop, block)
 
-    def _paste_block(self, face: Image, warped_mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
+    def _paste_block(self, face: Pixels, warped_mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
         wins = warped_mask > self._mask[block] + DRAW
         share = warped_mask[..., None]
         mixed = self._photo[block] * (1 - share) + warp_region(face, to_crop, *block) * share
@@ -114,7 +115,7 @@ def border_fades(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[Ma
     return rows, columns
 
 
-def crop_from(photo: Image, to_crop: Matrix, size: int) -> Image:
+def crop_from(photo: Pixels, to_crop: Matrix, size: int) -> Pixels:
     """The aligned face, uint8 `(size, size, 3)`, of a photo of any size."""
     if max(photo.shape) <= MAX_SIDE:
         return crop(photo, to_crop, size)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cameo.faces.face import Image, Matrix, Points
+from cameo.faces.face import Matrix, Points
+from cameo.pixels import Pixels
 
 # Positions in the 68 points of iBUG.
 LEFT_EYE, RIGHT_EYE = slice(36, 41), slice(42, 47)
 NOSE_TIP, MOUTH_LEFT, MOUTH_RIGHT = 30, 48, 54
 
 
-def five_points(image: Image, landmarks: Points) -> Matrix:
+def five_points(image: Pixels, landmarks: Points) -> Matrix:
     """Left pupil, right pupil, nose tip, left and right corner of the mouth, float64 `(5, 2)` in pixels.
 
     `image` is uint8 `(H, W, 3)` RGB, `landmarks` `(68, 2)`. Where one eye lies outside the image or is empty, both
@@ -30,7 +31,7 @@ def five_points(image: Image, landmarks: Points) -> Matrix:
     return np.array([*pupils, landmarks[NOSE_TIP], landmarks[MOUTH_LEFT], landmarks[MOUTH_RIGHT]], np.float64)
 
 
-def find_pupil(image: Image, eye: Points) -> tuple[float, float] | None:
+def find_pupil(image: Pixels, eye: Points) -> tuple[float, float] | None:
     """The (x, y) of the pupil inside the polygon `eye` `(K, 2)`; None if its box is empty or leaves the image."""
     height, width = image.shape[:2]
     left, top = (int(value) for value in eye.min(axis=0))

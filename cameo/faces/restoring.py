@@ -18,8 +18,9 @@ import numpy as np
 from cameo.batches import run_rows
 from cameo.errors import PhotoError
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
-from cameo.faces.face import Face, Image, Matrix
+from cameo.faces.face import Face, Matrix
 from cameo.faces.paste import MASK_SIZE, FacePaster, Mask, crop_from, face_mask, rectangle_mask
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 ZOOM: Final = 2 / 3  # the original pads the 112 px square of the template by a quarter on every side
@@ -42,21 +43,21 @@ class FaceRestorer:
 
     def restore(
         self,
-        photo: Image,
-        base: Image,
+        photo: Pixels,
+        base: Pixels,
         faces: Sequence[Face],
         alpha: float = 1.0,
         progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[Image, list[Face]]:
+    ) -> tuple[Pixels, list[Face]]:
         """`base` with the faces of `photo`, which is of its size, restored, and the faces whose points tell a place.
 
         `alpha` is the share of the restored face; `progress(done, faces)` is called after each.
         """
         aligned = [(face, to_crop) for face in faces if (to_crop := self._align(face)) is not None]
         paster = FacePaster(base)
-        waiting: deque[Image] = deque()  # crops that run: memory holds one batch of them
+        waiting: deque[Pixels] = deque()  # crops that run: memory holds one batch of them
 
-        def cut(to_crop: Matrix) -> Image:
+        def cut(to_crop: Matrix) -> Pixels:
             waiting.append(crop_from(photo, to_crop, self.size))
             return waiting[-1]
 
@@ -67,7 +68,7 @@ class FaceRestorer:
                 progress(done, len(aligned))
         return paster.image, [face for face, _ in aligned]
 
-    def restore_aligned(self, photo: Image) -> Image:
+    def restore_aligned(self, photo: Pixels) -> Pixels:
         """A photo that is one aligned face, restored: uint8 `(size, size, 3)` RGB."""
         face = resize(photo, (self.size, self.size))
         return np.asarray(self._generator.run({"image": face[None]})["result"][0], np.uint8)
@@ -80,7 +81,7 @@ class FaceRestorer:
             return None
 
     def _paste(
-        self, paster: FacePaster, restored: Image, crop: Image, place: tuple[Face, Matrix], alpha: float
+        self, paster: FacePaster, restored: Pixels, crop: Pixels, place: tuple[Face, Matrix], alpha: float
     ) -> None:
         face, to_crop = place
         mask = self._mask_of(restored)  # before smoothing and mixing
@@ -88,7 +89,7 @@ class FaceRestorer:
             restored = np.asarray(cv2.filter2D(restored, -1, SMOOTHING), np.uint8)
         paster.paste(_mix(restored, crop, alpha), mask, to_crop)
 
-    def _mask_of(self, face: Image) -> Mask:
+    def _mask_of(self, face: Pixels) -> Mask:
         """Where a restored crop is face; one crop at a time, because its logits are 20 MB."""
         if self._parser is None:
             return self._rectangle
@@ -96,14 +97,14 @@ class FaceRestorer:
         return face_mask(self._parser.run({"image": image[None]})["mask"][0], self.size)
 
 
-def resize(image: Image, size: tuple[int, int]) -> Image:
+def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     """The image at `size` (width, height)."""
     if (image.shape[1], image.shape[0]) == size:
         return image
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _mix(restored: Image, original: Image, alpha: float) -> Image:
+def _mix(restored: Pixels, original: Pixels, alpha: float) -> Pixels:
     if alpha == 1:
         return restored
     return np.asarray(cv2.addWeighted(restored, alpha, original, 1 - alpha, 0), np.uint8)

@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cameo.faces.face import Face, Image, Points
+from cameo.faces.face import Face, Points
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 LARGEST_SIDE = 1500  # pixels: photos with a longer side are shrunk ...
@@ -60,7 +61,7 @@ class RetinaFaceFinder:
         self._network = network
         self._min_score = min_score
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo, best score first, as GPEN wants them."""
         found = self.detect(image)
         return [
@@ -68,7 +69,7 @@ class RetinaFaceFinder:
             for box, score, points in zip(found.boxes, found.scores, found.points, strict=True)
         ]
 
-    def detect(self, image: Image) -> Detections:
+    def detect(self, image: Pixels) -> Detections:
         """At most 750 faces that hardly overlap, in pixels of the photo."""
         longest = max(image.shape[:2])
         scale = SHRUNK_SIDE / longest if longest > LARGEST_SIDE else 1.0

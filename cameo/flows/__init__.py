@@ -18,9 +18,10 @@ from typing import Any, Protocol, cast
 
 from cameo.discovery import module_in, names_in
 from cameo.errors import BundleError
-from cameo.faces.face import Face, Image
+from cameo.faces.face import Face
 from cameo.images import MAX_PIXELS
 from cameo.options import Declared, option
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 Progress = Callable[[int, int], None]
@@ -34,7 +35,7 @@ class Outcome:
     `note` says in sentences what was left undone, or "".
     """
 
-    image: Image
+    image: Pixels
     faces: tuple[Face, ...] = ()
     note: str = ""
 
@@ -55,7 +56,7 @@ class Flow(Protocol):
     notes: Sequence[str]
     finder: str
 
-    def run(self, photos: Mapping[str, Image], request: Any, progress: Progress | None = None) -> Outcome:
+    def run(self, photos: Mapping[str, Pixels], request: Any, progress: Progress | None = None) -> Outcome:
         """The result of one call; `photos` uint8 `(H, W, 3)` RGB by the names that the flow takes.
 
         Raises:
@@ -64,7 +65,7 @@ class Flow(Protocol):
         """
         ...
 
-    def find_faces(self, photo: Image) -> list[Face]:
+    def find_faces(self, photo: Pixels) -> list[Face]:
         """The faces that the flow's own finder sees; none where it has none."""
         ...
 

@@ -35,10 +35,11 @@ from cameo.errors import BundleError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import FaceFinder
-from cameo.faces.face import Face, Finder, Image, Matrix
+from cameo.faces.face import Face, Finder, Matrix
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import read_photo
 from cameo.options import Declared, option
+from cameo.pixels import Pixels
 from cameo.session import Session
 from cameo.tiles import pad_to_multiple
 
@@ -83,7 +84,7 @@ class DctNetFlow:
         background: Session,
         head: Session,
         finder: Finder,
-        alpha: Image | None = None,
+        alpha: Pixels | None = None,
         options: Options | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -95,7 +96,7 @@ class DctNetFlow:
         self.notes = list(notes)
         self.finder = finder.title
 
-    def run(self, photos: Mapping[str, Image], request: Request, progress: Progress | None = None) -> Outcome:
+    def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
         """The cartoon of `photo`, of its size; `progress(done, all)` counts the photo and its heads."""
         pixels = photos["photo"]
         height, width = pixels.shape[:2]
@@ -104,11 +105,11 @@ class DctNetFlow:
         scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
         return Outcome(as_colourless_as(pixels, _round_at_size(canvas, (width, height))), scaled)
 
-    def find_faces(self, photo: Image) -> list[Face]:
+    def find_faces(self, photo: Pixels) -> list[Face]:
         """The faces of a photo, largest first."""
         return sorted(self._finder(photo), key=lambda face: face.area, reverse=True)
 
-    def paint(self, image: Image, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
+    def paint(self, image: Pixels, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
         """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.
 
         It is float32, or uint8 where no face was found.
@@ -132,13 +133,13 @@ class DctNetFlow:
         size = "the photo's size" if self.options.size is None else f"a short side of at most {self.options.size} px"
         return f"DCT-Net cartoon at {size}, long side at most {MAX_LONG_SIDE} px, faces by {self.finder}"
 
-    def _paint_background(self, image: Image) -> Image:
+    def _paint_background(self, image: Pixels) -> Pixels:
         height, width = image.shape[:2]
         padded = pad_to_multiple(image, MULTIPLE)
         result = self._background.run({"image": padded[None]})["result"]
         return np.asarray(result[0, :height, :width], np.uint8)
 
-    def _blend(self, canvas: Canvas, head: Image, matrix: Matrix) -> None:
+    def _blend(self, canvas: Canvas, head: Pixels, matrix: Matrix) -> None:
         """Put one head into the float32 canvas.
 
         The warps span the whole canvas, because a shifted warp rounds its coordinates differently.
@@ -169,7 +170,7 @@ def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
-def _round_at_size(canvas: Canvas, size: tuple[int, int]) -> Image:
+def _round_at_size(canvas: Canvas, size: tuple[int, int]) -> Pixels:
     """The canvas at `size` (width, height), uint8; a channel at a time, because floats of a large photo are large."""
     if canvas.dtype == np.uint8:
         return _resize(canvas, size)
@@ -188,7 +189,7 @@ def _bounds(to_image: Matrix, width: int, height: int) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def _mask_from(alpha: Image) -> NDArray[np.float32]:
+def _mask_from(alpha: Pixels) -> NDArray[np.float32]:
     """The mask of an alpha image, float32 `(288, 288)` in 0..1."""
     resized = _resize(alpha, (HEAD_SIZE, HEAD_SIZE))
     gray = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY) if resized.ndim == 3 else resized

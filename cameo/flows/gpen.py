@@ -28,11 +28,12 @@ from typing import ClassVar, Final
 from cameo.colour import as_colourless_as
 from cameo.errors import BundleError, PhotoTooLarge
 from cameo.faces.cascade import CascadeFinder
-from cameo.faces.face import Face, Finder, Image
+from cameo.faces.face import Face, Finder
 from cameo.faces.restoring import FaceRestorer, resize
 from cameo.faces.retinaface import MIN_SCORE, RetinaFaceFinder
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.options import Declared, option
+from cameo.pixels import Pixels
 from cameo.session import Session
 from cameo.tiles import FOLD, MIN_TILE, Enlarger
 
@@ -83,7 +84,7 @@ class GpenFlow:
         self.notes = list(notes)
         self.finder = finder.title
 
-    def run(self, photos: Mapping[str, Image], request: Request, progress: Progress | None = None) -> Outcome:
+    def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
         """The restored `photo`, of its size or as often as large as it is enlarged; `progress(done, faces)`.
 
         Raises:
@@ -93,7 +94,7 @@ class GpenFlow:
         outcome = self._aligned(pixels) if request.aligned else self._restored(pixels, request, progress)
         return replace(outcome, image=as_colourless_as(pixels, outcome.image))
 
-    def find_faces(self, photo: Image) -> list[Face]:
+    def find_faces(self, photo: Pixels) -> list[Face]:
         """The faces of a photo that are worth restoring, best first."""
         found = [face for face in self._finder(photo) if face.score >= MIN_SCORE]
         return sorted(found, key=lambda face: -face.score)  # most finders sort them already
@@ -103,10 +104,10 @@ class GpenFlow:
         enlarged = f", the photo enlarged by {self._enlarger.scale}" if self._enlarger and self.options.sr else ""
         return f"GPEN restores faces at {self._restorer.size} px, found by {self.finder}{enlarged}"
 
-    def _aligned(self, photo: Image) -> Outcome:
+    def _aligned(self, photo: Pixels) -> Outcome:
         return Outcome(self._enlarged(self._restorer.restore_aligned(photo)))
 
-    def _restored(self, pixels: Image, request: Request, progress: Progress | None) -> Outcome:
+    def _restored(self, pixels: Pixels, request: Request, progress: Progress | None) -> Outcome:
         base = self._enlarged(pixels)
         if base is not pixels:
             pixels = resize(pixels, (base.shape[1], base.shape[0]))
@@ -115,7 +116,7 @@ class GpenFlow:
         image, restored = self._restorer.restore(pixels, base, chosen, request.alpha, progress)
         return Outcome(image, tuple(restored), _note(len(found), len(chosen), len(restored)))
 
-    def _enlarged(self, photo: Image) -> Image:
+    def _enlarged(self, photo: Pixels) -> Pixels:
         """The photo enlarged, or itself where that is not asked for."""
         if not self.options.sr:
             return photo

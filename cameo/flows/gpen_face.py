@@ -29,11 +29,12 @@ import numpy as np
 
 from cameo.colour import as_colourless_as, without_colour
 from cameo.errors import BundleError, PhotoError, RequestError
-from cameo.faces.face import Face, Image
+from cameo.faces.face import Face
 from cameo.faces.restoring import resize
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import Photo, read_photo
 from cameo.options import Declared, option
+from cameo.pixels import Pixels
 from cameo.session import Session, Tensor
 
 TAKES: Final = ("photo",)
@@ -82,7 +83,7 @@ class GpenFaceFlow:
         self.options = options or Options()
         self.notes: list[str] = []
 
-    def run(self, photos: Mapping[str, Image], request: Request, progress: Progress | None = None) -> Outcome:
+    def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
         """The result, of the photo's size when colouring, else of the network's; its `faces` are empty.
 
         Raises:
@@ -103,7 +104,7 @@ class GpenFaceFlow:
             progress(1, 1)
         return Outcome(image, (), _NOTE)
 
-    def find_faces(self, photo: Image) -> list[Face]:
+    def find_faces(self, photo: Pixels) -> list[Face]:
         """None: the photo is the face."""
         return []
 
@@ -112,7 +113,7 @@ class GpenFaceFlow:
         enlarging = f" to {self._out_size} px" if self._task == SR else ""
         return f"GPEN {VERBS[self._task]} one aligned face of {self._in_size} px{enlarging}"
 
-    def _prepared(self, photo: Image, request: Request) -> Image:
+    def _prepared(self, photo: Pixels, request: Request) -> Pixels:
         if request.mask is not None and self._task != INPAINTING:
             raise RequestError(f"Option mask is for {INPAINTING}SIZE, the bundle has {self._network}: leave it out.")
         if self._task == COLORIZATION:
@@ -126,7 +127,7 @@ class GpenFaceFlow:
         return np.where(mask >= MISSING, np.uint8(WHITE), photo)
 
 
-def _with_brightness_of(photo: Image, coloured: Image) -> Image:
+def _with_brightness_of(photo: Pixels, coloured: Pixels) -> Pixels:
     """The colours at the photo's size with the photo's Y; as the original, just the result where sizes are the same."""
     if photo.shape == coloured.shape:
         return coloured

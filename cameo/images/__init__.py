@@ -17,13 +17,13 @@ from cameo.images.reading import (
     PHOTO_SUFFIXES,
     Photo,
     Picture,
-    Pixels,
     ReadOptions,
     photos_in,
     read_photo,
     read_picture,
 )
 from cameo.images.writing import FORMATS, check_output, encode_image, write_image
+from cameo.pixels import Pixels
 
 __all__ = [
     "FORMATS",

@@ -21,8 +21,7 @@ from cameo.images.frames import frames_note
 from cameo.images.limits import MAX_PIXELS, check_size
 from cameo.images.metadata import read_exif
 from cameo.images.truncation import load
-
-Pixels = NDArray[np.uint8]
+from cameo.pixels import Pixels
 
 PHOTO_SUFFIXES: Final = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .avif .heic .heif".split())
 """Of the files that count as photos in a folder; a file that is named can be of any format that can be read."""

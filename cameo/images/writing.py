@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from cameo.errors import OutputError
 from cameo.images.icc import SRGB
-from cameo.images.reading import Pixels
+from cameo.pixels import Pixels
 
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cameo.pixels import Pixels
 from compress.pruning.groups import Kept, Member
 
 Run = Callable[[nn.Module, Tensor], Tensor]
-Pixels = NDArray[np.uint8]
 
 FEATURES_UNTIL = 0.5  # of the run; without them a step takes two thirds of the time
 CHARBONNIER = 0.004  # half a level of 255, below which an error is no longer an edge but a rounding

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
 from cameo.images import read_photo
-
-Pixels = NDArray[np.uint8]
+from cameo.pixels import Pixels
 
 LEAST_PHOTOS = 2  # one to learn from, one held out
 HELD_OUT_SHARE = 5  # one photo in so many

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cameo.faces.face import Face, Image
+from cameo.faces.face import Face
 from cameo.flows import Flow, FlowModule, Outcome, Progress
 from cameo.images import Photo, ReadOptions, read_picture
 from cameo.loading import told_apart
+from cameo.pixels import Pixels
 from cameo.session import Session
 
 
@@ -28,7 +29,7 @@ class Door:
         outcome = self.flow.run({"photo": picture.pixels}, self.request, progress)
         return replace(outcome, note=picture.noted(outcome.note))
 
-    def __call__(self, photo: Photo) -> Image:
+    def __call__(self, photo: Photo) -> Pixels:
         return self.run(photo).image
 
     def __getattr__(self, name: str) -> Any:
@@ -52,5 +53,5 @@ class Finds:
     def __init__(self, *faces: Face) -> None:
         self.faces = faces
 
-    def __call__(self, image: Image) -> list[Face]:
+    def __call__(self, image: Pixels) -> list[Face]:
         return list(self.faces)
