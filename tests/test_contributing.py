@@ -1,4 +1,4 @@
-"""The family of CONTRIBUTING.md, put into a copy of the checkout as files alone, goes all the way (docs/decisions/130)."""
+"""CONTRIBUTING.md's family, put into a copy of the checkout as files alone, goes all the way (docs/decisions/130)."""
 
 from __future__ import annotations
 
