@@ -25,7 +25,7 @@ from cameo.bundle import Bundle
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.paste import crop_from
-from cameo.flows.gpen import ZOOM
+from cameo.faces.restoring import ZOOM
 from cameo.images import read_photo
 from cameo.session import Tensor
 

@@ -17,19 +17,18 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from cameo.artifact import sha256_of, size_of
 from cameo.errors import BundleError
+from cameo.modes import MODES
 from cameo.schema import SchemaError, parse, strict_json
-from cameo.tensors import TensorSpec
+from cameo.tensors import TensorSpec, within
 
 FORMAT = 2
-MODES = ("quality", "balanced", "fast")
-"""What an engine gives up for speed and memory: nothing that shows; a little (INT8, pruned); more (a student)."""
 MANIFEST_NAME = "bundle.json"
 _MAX_MANIFEST: Final = 16 * 2**20  # GPEN's with every engine and profile takes 0.05 MiB
 _MAX_SIDE: Final = 2**16
@@ -76,6 +75,23 @@ class Profile:
     target: str = ""
     weight_bytes: int | None = None
     activation_bytes: int | None = None
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether an image of this shape, of which the last axes may be missing, is within the range."""
+        return within(self.min, shape, self.max)
+
+    @property
+    def planned_mib(self) -> float | None:
+        """Weights and activations together, or None where they are not known."""
+        if self.weight_bytes is None or self.activation_bytes is None:
+            return None
+        return (self.weight_bytes + self.activation_bytes) / 2**20
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Profile:
+        """The profile that a builder's facts tell."""
+        known: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in fields.items()}
+        return cls(**known)
 
     def check(self) -> None:
         """Raises SchemaError: the shapes are not those of a range."""

@@ -1,4 +1,4 @@
-"""The `cameo` command: run, serve, info, plan, doctor."""
+"""The `cameo` command: run, serve, info, plan, doctor. By argparse, which comes with Python (docs/decisions/006)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _loading_options() -> argparse.ArgumentParser:
     """Options of the engine, which `run` and `serve` share."""
-    from cameo.bundle import MODES
+    from cameo.modes import MODES
 
     loading = argparse.ArgumentParser(add_help=False)
     loading.add_argument("--engine", default="", help="engine to use (default: the best that runs here)")

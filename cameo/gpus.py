@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-from cameo.errors import EngineError
+from cameo.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,4 @@ def gpu(name: str) -> Gpu:
     near = difflib.get_close_matches(plain, GPUS, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}" if near else f"known: {', '.join(GPUS)}"
     ways = "`plan` also takes --vram MIB, and `build` a target such as sm_86"
-    raise EngineError(f"there is no GPU '{name}' in the table: {hint}; {ways}")
+    raise RequestError(f"there is no GPU '{name}' in the table: {hint}; {ways}")

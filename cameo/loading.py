@@ -13,10 +13,11 @@ from typing import Any, Self
 from PIL import Image
 
 from cameo.backends import SessionOptions, backend, backend_names
-from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry
+from cameo.bundle import Bundle, EngineEntry, NetworkEntry
 from cameo.errors import EngineError, EngineUnavailable, RequestError
 from cameo.flows import Flow, FlowModule, FlowOptions, Outcome, Progress, flow_module
 from cameo.images import Photo, ReadOptions, read_picture
+from cameo.modes import MODES
 from cameo.noise import with_noise
 from cameo.options import Declared, declarations
 from cameo.session import Session

@@ -2,7 +2,7 @@
 
 GPEN's generators that enlarge (`gpen-sr-128-256`) fill the levels above their input's size with Gaussian noise, which
 the original draws anew at every call. In an engine it is an input like any other, `noise_0`, `noise_1`, ..., and
-whoever does not feed it gets that of the feed `seed`, an integer (0 where there is none).
+whoever does not feed it gets that of the feed `seed`, an integer (0 where there is none; docs/decisions/081).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Will it fit: the memory that engines planned, against the memory of a GPU.
 
 TensorRT engines are built with a log that says how many bytes of weights and activations each optimization profile
-takes. All networks of a flow stay loaded, and take turns with one buffer of activations, so the flow needs
+takes. All networks of a flow stay loaded, and take turns with one buffer of activations (docs/decisions/023), so the
+flow needs
 
     context + sum of weights + largest activations
 
@@ -17,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cameo.bundle import MODES, Bundle, EngineEntry, NetworkEntry, Profile, engine_label
-from cameo.errors import BundleError, EngineError
+from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile, engine_label
+from cameo.errors import BundleError, RequestError
 from cameo.gpus import Gpu, gpu
+from cameo.modes import MODES
 
 CONTEXT_MIB = 400
 """What CUDA itself takes on a GPU before any network, rounded up (an assumption: not measured here)."""
@@ -52,6 +54,10 @@ class PlanRow:
 class _Request:
     size: int
     batch: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.batch, self.size, self.size
 
     @property
     def pixels(self) -> int:
@@ -110,10 +116,10 @@ def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float
         entry.engine,
         entry.precision,
         target,
-        profile.name if _contains(profile, wanted) else None,
+        profile.name if profile.takes(wanted.shape) else None,
         _weight_mib(entry, target),
         activation,
-        estimated=not _contains(profile, wanted) or wanted.pixels != _largest_pixels(profile),
+        estimated=not profile.takes(wanted.shape) or wanted.pixels != _largest_pixels(profile),
         fits=activation <= free_mib,
         largest_batch=max(fitting, default=0),
         mode=entry.mode,
@@ -126,13 +132,8 @@ def _own_size(profiles: Sequence[Profile], size: int) -> int:
     return sides.pop() if len(sides) == 1 else size
 
 
-def _contains(profile: Profile, request: _Request) -> bool:
-    shape = (request.batch, request.size, request.size)
-    return all(low <= side <= high for low, side, high in zip(profile.min, shape, profile.max, strict=False))
-
-
 def _container(profiles: Sequence[Profile], request: _Request) -> Profile | None:
-    return next((profile for profile in profiles if _contains(profile, request)), None)
+    return next((profile for profile in profiles if profile.takes(request.shape)), None)
 
 
 def _activations(profiles: Sequence[Profile], request: _Request) -> tuple[Profile, float]:
@@ -150,11 +151,11 @@ def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: in
     """The answer as text: a line for each network, and one for the whole flow.
 
     Raises:
-        EngineError: the GPU is not in the table.
+        RequestError: the GPU is not in the table.
         BundleError: the bundle has no engine for it.
     """
     if size < 1 or batch < 1:
-        raise EngineError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
+        raise RequestError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
     card = gpu(gpu_name) if gpu_name else Gpu("a GPU", _most_demanding_target(bundle), vram_mib)
     rows = plan_rows(bundle, card.capability, card.vram_mib, size, batch)
     built_for = card.capability if gpu_name else f"planned for {card.capability}"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+def within(smallest: Sequence[int], shape: Sequence[int], largest: Sequence[int]) -> bool:
+    """Whether every axis of a shape lies between those of the smallest and the largest, as far as they go."""
+    return all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=False))
 
 
 @dataclass(frozen=True)

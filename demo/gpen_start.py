@@ -1,18 +1,16 @@
 """What the training of GPEN's demo weights starts from: a generator that returns its input, or a smaller one, grown.
 
 The photo passes in six channels of the first level, as x and -x. A leaky ReLU f loses no information about x when it
-sees both: f(x) - f(-x) = (1 + slope) x, and f(f(x)) - f(f(-x)) = (1 + slope**2) x, gains aside.
+sees both: f(x) - f(-x) = (1 + slope) x, and f(f(x)) - f(f(-x)) = (1 + slope**2) x, gains aside (docs/decisions/060).
 """
 
 import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from exporters.gpen.layers import GAIN, SLOPE, ModulatedConv2d
 from exporters.gpen.network import Architecture, FullGenerator
-from exporters.gpen.trainable import generator_groups
 
 LEAST_CHANNELS = 32  # engines compute 8 or 16 channels at a time, and something should be left to prune
 SIGNS = torch.cat([torch.eye(3), -torch.eye(3)])  # (6, 3): RGB as x and -x
@@ -69,44 +67,6 @@ def grown(network: FullGenerator) -> FullGenerator:
         picture.weight[0, :, :6, 0, 0] = SHARPNESS * SIGNS.T / (GAIN * (1 + SLOPE) * found * picture.scale)
         picture.modulation.weight[:6] = 0
     return larger
-
-
-def widened(network: FullGenerator) -> FullGenerator:
-    """A generator of `architecture` that draws what a narrower one draws, with work for all of its channels.
-
-    Channels are copied in turn, and every weight that read a channel reads one of its copies, by chance: the sums stay
-    what they were, and so do those of squares, which demodulate. Source: Chen et al., Net2Net, ICLR 2016.
-    """
-    wide = FullGenerator(architecture(network.architecture.out_size))
-    state = network.state_dict()
-    origins: dict[tuple[str, int], dict[int, int]] = {}  # by key and axis: which old place each new one copies
-    read = set()
-    for narrow, broad in zip(generator_groups(network.architecture), generator_groups(wide.architecture), strict=True):
-        copied = [channel % narrow.channels for channel in range(broad.channels)]
-        for before, after in zip(narrow.members, broad.members, strict=True):
-            places = zip(after.places(range(broad.channels)), before.places(copied), strict=True)
-            origins.setdefault((after.key, after.axis), {}).update(places)
-            if after.fan_in:
-                read.add((after.key, after.axis))
-    in_order = sorted(origins, key=lambda where: where in read)  # what is read last: copies choose for themselves
-    for key, axis in in_order:
-        copies = torch.tensor([old for _, old in sorted(origins[key, axis].items())])
-        weights = state[key].index_select(axis, copies)
-        if (key, axis) in read:  # weights are divided by the square root of how many there are
-            weights *= _one_of_each(copies, weights, axis) * math.sqrt(len(copies) / state[key].shape[axis])
-        state[key] = weights
-    wide.load_state_dict(state)
-    return wide
-
-
-def _one_of_each(copies: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """1 at one of the copies along the axis, chosen for every weight, 0 at the others."""
-    chances = torch.rand(weights.shape).movedim(axis, 0)
-    chosen = torch.zeros_like(chances)
-    for original in copies.unique():
-        mine = (copies == original).nonzero()[:, 0]
-        chosen[mine] = (chances[mine] == chances[mine].max(dim=0).values).float()
-    return chosen.movedim(0, axis)
 
 
 def _untrained_generator(size: int) -> FullGenerator:

@@ -47,6 +47,14 @@ TRAINING = (
     Photo("skimage", "data/rocket.jpg", "scikit-image"),
     Photo("sklearn", "datasets/images/flower.jpg", "scikit-learn"),
 )
+RESTORATION = (  # what GPEN's demo weights learn from
+    *TRAINING,
+    Photo("skimage", "data/camera.png", "scikit-image", face=(190, 60, 300, 170)),
+    Photo("skimage", "data/coins.png", "scikit-image"),
+    Photo("skimage", "data/brick.png", "scikit-image"),
+    Photo("skimage", "data/ihc.png", "scikit-image"),
+    Photo("skimage", "data/retina.jpg", "scikit-image"),
+)
 HELD_OUT = (
     Photo("skimage", "data/astronaut.png", "scikit-image", face=(140, 5, 310, 200)),
     Photo("sklearn", "datasets/images/china.jpg", "scikit-learn"),
@@ -73,24 +81,6 @@ def random_view(image: Image, box: Box | None, size: int, rng: np.random.Generat
         image = cv2.GaussianBlur(image, (0, 0), 0.4 * extent / size).astype(np.uint8)
     view = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     return recolour(view[:, :: rng.choice((-1, 1))], rng)
-
-
-def view_matrix(image: Image, size: int, extent: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """From the photo to a view `size` pixels wide of a random square of `extent` pixels, turned at random."""
-    height, width = image.shape[:2]
-    centre = [rng.uniform(min(extent, side) / 2, side - min(extent, side) / 2) for side in (width, height)]
-    matrix = cv2.getRotationMatrix2D((centre[0], centre[1]), rng.uniform(-20, 20), size / extent)
-    matrix[:, 2] += size / 2 - np.array(centre)
-    return np.asarray(matrix)
-
-
-def shrunk_without_aliasing(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
-    """The image moved by an affine `(2, 3)` matrix, uint8 `(size, size, 3)`, blurred first where it shrinks."""
-    shrink = float(np.linalg.det(matrix[:, :2])) ** -0.5
-    if shrink > 1:
-        image = cv2.GaussianBlur(image, (0, 0), 0.35 * (shrink**2 - 1) ** 0.5 + 1e-3).astype(np.uint8)
-    view = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(view, np.uint8)
 
 
 def recolour(image: Image, rng: np.random.Generator) -> Image:

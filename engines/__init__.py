@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError
+from cameo.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def engine(name: str) -> ModuleType:
     """The module that builds engines of kind `name`.
 
     Raises:
-        EngineError: no engine of that name.
+        RequestError: no engine of that name.
     """
     module = module_in(sys.modules[__name__], name)
     if module is None:
-        raise EngineError(f"there is no engine '{name}': choose one of {', '.join(engine_names())}")
+        raise RequestError(f"there is no engine '{name}': choose one of {', '.join(engine_names())}")
     return module

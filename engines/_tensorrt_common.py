@@ -2,12 +2,12 @@
 
 Both libraries have the same Python interface, so the functions here take the imported module (`trt`). Precision is in
 the graph; TF32, which would round the products of an FP32 graph to 10 bits, is switched off. One stream: auxiliary
-streams only reserve memory in networks that are one chain (DCT-Net at 1024²: 8 MiB).
+streams only reserve memory in networks that are one chain (DCT-Net at 1024²: 8 MiB; docs/decisions/021).
 
 Where the planned bytes come from. The builder says at level INFO, for every optimization profile in turn, "Total
 Activation Memory: N bytes", and once "Total Weights Memory: N bytes". A build for several GPUs says so once, not once
 per GPU; so each target is planned by a build of its own (a second or less, thrown away), whose N-th figure is the N-th
-profile's, and the engine that is kept is built for all targets together.
+profile's, and the engine that is kept is built for all targets together (docs/decisions/020).
 """
 
 from __future__ import annotations

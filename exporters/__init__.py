@@ -11,7 +11,8 @@
     examples.py     where a network takes something else than one photo: examples(network, inputs, photos) -> feeds
     untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes
 
-What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out.
+What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out. Why a family says all that
+itself: docs/decisions/133.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cameo.discovery import names_in
-from cameo.errors import CameoError, CheckpointError
+from cameo.errors import CameoError, CheckpointError, RequestError
 from exporters.family import Family
 
 if TYPE_CHECKING:
@@ -100,10 +101,10 @@ def model(name: str) -> Model:
     """The model called `name`.
 
     Raises:
-        CameoError: there is none.
+        RequestError: there is none.
     """
     if name not in models():
-        raise CameoError(f"there is no model '{name}': choose one of {', '.join(models())}")
+        raise RequestError(f"there is no model '{name}': choose one of {', '.join(models())}")
     return models()[name]
 
 

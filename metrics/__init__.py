@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.discovery import module_path, names_in
-from cameo.errors import CameoError
+from cameo.errors import RequestError
 from metrics.measurement import Metric
 
 Picture = NDArray[np.uint8]
@@ -67,10 +67,10 @@ def metric(name: str) -> FidelityMetric:
     """The fidelity metric called `name`.
 
     Raises:
-        CameoError: there is none.
+        RequestError: there is none.
     """
     if name not in _fidelity_metrics():
-        raise CameoError(f"there is no fidelity metric '{name}': choose one of {', '.join(metric_names(FACE))}")
+        raise RequestError(f"there is no fidelity metric '{name}': choose one of {', '.join(metric_names(FACE))}")
     return _fidelity_metrics()[name]
 
 

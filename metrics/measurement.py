@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cameo.bundle import MODES
+from cameo.modes import MODES
 
 
 @dataclass(frozen=True)

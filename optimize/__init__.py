@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import cast
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError
+from cameo.errors import RequestError
 from optimize._graph_pass import GraphPass
 
 
@@ -42,11 +42,11 @@ def conversion_to(precision: str) -> ModuleType:
     """The module that converts graphs to `precision`.
 
     Raises:
-        EngineError: none does.
+        RequestError: none does.
     """
     known = conversions()
     if precision not in known:
-        raise EngineError(f"graphs cannot be converted to '{precision}': choose one of {', '.join(known)}")
+        raise RequestError(f"graphs cannot be converted to '{precision}': choose one of {', '.join(known)}")
     return known[precision]
 
 
@@ -54,8 +54,8 @@ def graph_pass(name: str) -> GraphPass:
     """The stage of the pass called `name`.
 
     Raises:
-        EngineError: no pass of that name.
+        RequestError: no pass of that name.
     """
     if name not in pass_names():
-        raise EngineError(f"there is no pass '{name}': choose one of {', '.join(pass_names())}")
+        raise RequestError(f"there is no pass '{name}': choose one of {', '.join(pass_names())}")
     return cast(GraphPass, _modules()[name].graph_pass())

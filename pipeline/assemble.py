@@ -1,4 +1,4 @@
-"""Puts what was built together as a bundle: beside the old one, then in its place as a whole."""
+"""Puts what was built together as a bundle: beside the old one, then in its place as a whole (docs/decisions/005)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import engines
 import optimize
@@ -14,7 +13,6 @@ from cameo import __version__
 from cameo.artifact import Artifact, size_of
 from cameo.bundle import (
     MANIFEST_NAME,
-    MODES,
     Bundle,
     ConvertedGraph,
     EngineEntry,
@@ -24,6 +22,7 @@ from cameo.bundle import (
     StoredFile,
 )
 from cameo.errors import BundleError, OutputError
+from cameo.modes import MODES
 from cameo.tensors import TensorSpec
 from compress.teaching import RECORD as TEACHING_RECORD
 from exporters.recipe import Model
@@ -166,7 +165,7 @@ def _engine_entries(
     name = ".".join(filter(None, (part.recipe.network, engine, _made(part, graph))))
     file = place(f"engines/{name}{result.artifact.path.suffix}", result.artifact)
     facts = dict(result.facts)
-    profiles = tuple(Profile(**_tuples(profile)) for profile in facts.pop("profiles", ()))
+    profiles = tuple(Profile.of(profile) for profile in facts.pop("profiles", ()))
     targets = tuple(facts.pop("targets", ()))
     mode = MODES[1] if graph == INT8 else part.form.mode
     return [
@@ -174,10 +173,6 @@ def _engine_entries(
         for precision in engines.engine(engine).PRECISIONS[graph]
         if precision in part.precisions
     ]
-
-
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
 
 def tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

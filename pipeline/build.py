@@ -22,7 +22,7 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
     Raises:
         CheckpointError: a weight file is missing or wrong.
         EngineUnavailable: an engine that was asked for cannot be built here, or in none of the precisions asked for.
-        EngineError: a precision that no network of the model is built in.
+        RequestError: a precision that no network of the model is built in, or options that do not go together.
         PhotoError: no photos to calibrate a conversion on.
         OutputError: `out` cannot be written, or holds something that is not a bundle.
     """

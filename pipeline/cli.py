@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cameo.any_locale import print_anything
-from cameo.errors import CameoError, CheckpointError, GateError, OutputError
+from cameo.errors import CameoError, CheckpointError, GateError, OutputError, RequestError
 from pipeline.store import copy_into_place
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def main() -> None:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, RequestError) else 1)
 
 
 @app.command("list")

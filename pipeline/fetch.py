@@ -1,4 +1,4 @@
-"""Fetches the authors' files of a model from ModelScope, with its own hub client.
+"""Fetches the authors' files of a model from ModelScope, with its own hub client (docs/decisions/040).
 
     OUT/<file>                  a file that is whole and verified: downloaded beside its place, then renamed into it
     OUT/fetched.json            what was fetched: repository, revision; path, sha256, size and date of every file
@@ -23,7 +23,7 @@ from typing import Any
 
 import exporters
 from cameo.artifact import sha256_of
-from cameo.errors import CameoError, CheckpointError, OutputError
+from cameo.errors import CheckpointError, OutputError, RequestError
 from exporters.published import REVISION, Source
 
 Say = Callable[[str], None]
@@ -75,7 +75,7 @@ def source_of(model: str, repository: str = "", revision: str = REVISION) -> Sou
     """
     sources = {name: known.source for name, known in exporters.models().items() if known.source}
     if model not in sources:
-        raise CameoError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
+        raise RequestError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
     source = sources[model]
     return replace(source, repository=repository or source.repository, revision=revision)
 

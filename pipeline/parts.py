@@ -9,8 +9,8 @@ from pathlib import Path
 import engines
 import exporters
 from cameo.artifact import Artifact
-from cameo.bundle import MODES
-from cameo.errors import CheckpointError, EngineError, EngineUnavailable, PhotoError
+from cameo.errors import CheckpointError, EngineUnavailable, RequestError
+from cameo.modes import MODES
 from compress.teaching import Photos
 from compress.variants import Wish, variants
 from exporters.recipe import Model, Recipe
@@ -87,17 +87,17 @@ def check(model: Model, options: BuildOptions) -> None:
     known = dict.fromkeys(name for recipe in recipes for name in (*recipe.precisions, *recipe.on_request))
     for name in options.precisions:
         if name not in known:
-            raise EngineError(f"{model.name} is not built in '{name}': choose from {', '.join(known)}")
+            raise RequestError(f"{model.name} is not built in '{name}': choose from {', '.join(known)}")
     lighter = options.prune or options.fast
     trainable = exporters.trainable_networks()
     if lighter and not set(model.networks) & set(trainable):
         raise CheckpointError(f"{model.name} cannot be pruned: choose a model of {', '.join(trainable)}")
     if options.fast and not options.recover_steps:
-        raise EngineError("a student that has not learned draws nothing: name the steps, --recover-steps 1500")
+        raise RequestError("a student that has not learned draws nothing: name the steps, --recover-steps 1500")
     if options.recover_steps and not (lighter or options.learns_int8):
-        raise EngineError("there is nothing to recover: name --prune 0.3, --fast or --precision int8")
+        raise RequestError("there is nothing to recover: name --prune 0.3, --fast or --precision int8")
     if options.recover_steps and options.calibration is None:
-        raise PhotoError("recovery learns from photos and got none: name a folder of them, --calibration")
+        raise RequestError("recovery learns from photos and got none: name a folder of them, --calibration")
 
 
 def build_parts(

@@ -18,7 +18,8 @@ from typing import Any
 import exporters
 from cameo.artifact import Artifact
 from cameo.backends import SessionOptions, backend
-from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
+from cameo.bundle import Profile
+from cameo.errors import CheckpointError, OutputError, RequestError
 from compress.make_student import MakeStudent
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
@@ -76,11 +77,11 @@ class Request:
             CameoError: an option will not do.
         """
         if self.importance not in IMPORTANCE:
-            raise CameoError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
+            raise RequestError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
         if self.recover_steps < 0:
-            raise CameoError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
+            raise RequestError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
         if self.photos is None and (self.recover_steps or self.importance == "taylor"):
-            raise PhotoError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
+            raise RequestError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
         handed = exporters.trainable(self.network)
         form = handed.form
         if out.suffix != form.suffix:
@@ -146,7 +147,7 @@ def _stage_ratio(text: str) -> tuple[str, float]:
     try:
         return name, float(ratio)
     except ValueError:
-        raise CameoError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
+        raise RequestError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
 
 
 def _store(out: Path) -> Path:
@@ -174,8 +175,9 @@ def _planned_memory(exported: list[Artifact], size: Size, store: Store) -> Cost:
     image = (1, *size, 3)
     options = EngineOptions((InputRange("one-image", image, image, image),), (TARGET,))
     builder = engine("tensorrt-rtx").builder(options)
-    plans = [store.run(builder, graph).facts["profiles"][0] for graph in exported]
-    return Cost(what, "MiB", *((plan["weight_bytes"] + plan["activation_bytes"]) / 2**20 for plan in plans))
+    plans = [Profile.of(store.run(builder, graph).facts["profiles"][0]) for graph in exported]
+    before, after = (plan.planned_mib for plan in plans)
+    return Cost(what, "MiB", before, after)
 
 
 def latencies_ms(examples: Examples, graphs: Sequence[Path], size: Size) -> list[float]:

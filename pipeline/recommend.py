@@ -9,6 +9,7 @@ from typing import Any
 import engines
 import exporters
 from cameo.backends import backend
+from cameo.bundle import Profile
 from exporters.recipe import Recipe
 from pipeline.store import Result, Store
 from validate.speed import WORTH_IT, CompareSpeed
@@ -70,9 +71,8 @@ def _planned(result: Result, rival: Result, against: str) -> dict[str, Any]:
 def _mib(result: Result) -> float:
     """The most memory that the engine plans for any target, in its first profile."""
     name = result.facts["profiles"][0]["name"]
-    profiles = [profile for profile in result.facts["profiles"] if profile["name"] == name]
-    most: int = max(p["weight_bytes"] + p["activation_bytes"] for p in profiles)
-    return round(most / 2**20, 1)
+    profiles = [Profile.of(profile) for profile in result.facts["profiles"] if profile["name"] == name]
+    return round(max(profile.planned_mib or 0.0 for profile in profiles), 1)
 
 
 def sentence(comparison: Mapping[str, Any]) -> str:

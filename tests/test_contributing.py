@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's family, put into a copy of the checkout as files alone, goes all the way (docs/decisions/130)."""
+"""The family of CONTRIBUTING.md goes all the way as files alone, in a copy of the checkout (docs/decisions/130)."""
 
 from __future__ import annotations
 

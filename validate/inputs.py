@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cameo.bundle import NetworkEntry, Profile
+from cameo.bundle import NetworkEntry
 from cameo.errors import EngineError
 from cameo.tensors import TensorSpec
 from metrics.sizes import Size
@@ -32,10 +32,8 @@ def runnable_sizes(network: NetworkEntry, wanted: Iterable[Size]) -> list[Size]:
     if isinstance(height, int) and isinstance(width, int):
         return [(height, width)]
     per_engine = [engine.profiles for engine in network.engines if engine.profiles]
-    allowed = [size for size in wanted if all(any(_takes(p, size) for p in profiles) for profiles in per_engine)]
+    allowed = [
+        size for size in wanted if all(any(p.takes((p.opt[0], *size)) for p in profiles) for profiles in per_engine)
+    ]
     built_for = list(dict.fromkeys((p.opt[1], p.opt[2]) for profiles in per_engine for p in profiles))
     return allowed or built_for
-
-
-def _takes(profile: Profile, size: Size) -> bool:
-    return all(low <= side <= high for low, side, high in zip(profile.min[1:3], size, profile.max[1:3], strict=True))

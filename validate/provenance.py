@@ -8,6 +8,8 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+from cameo.cuda_driver import devices
+
 LIBRARIES = (
     "numpy",
     "opencv-python-headless",
@@ -29,7 +31,7 @@ def device() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "bf16 instructions": " and ".join(bf16) or "none",
         "memory": f"{memory_gib:.0f} GiB",
-        "GPU": ", ".join(_gpus()) or "none",
+        "GPU": ", ".join(gpu.name for gpu in devices()) or "none",
         "system": f"{platform.system()} {platform.release()}",
     }
 
@@ -39,13 +41,6 @@ def _cpuinfo(field: str) -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.split("\t")[0] == field), "")
-
-
-def _gpus() -> list[str]:
-    """The NVIDIA GPUs of this machine, by the driver's own files."""
-    files = Path("/proc/driver/nvidia/gpus").glob("*/information")
-    lines = [line for file in sorted(files) for line in file.read_text().splitlines()]
-    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:

@@ -19,8 +19,8 @@ from typing import IO, Any, Self, cast
 import numpy as np
 
 from cameo import errors
-from cameo.bundle import MODES
 from cameo.errors import EngineError
+from cameo.modes import MODES
 from cameo.session import Tensor
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from cameo.bundle import MODES, engine_label
+from cameo.bundle import engine_label
+from cameo.modes import MODES
 from metrics.measurement import Gate, GateResult, Measurement
 from metrics.sizes import Size
 from validate.pictures import Comparison, FacePair

@@ -95,8 +95,7 @@ def _planned(bundle: Path) -> Iterator[Row]:
     """What the RTX builder plans for 1024²."""
     for entry in Bundle(bundle).network("dctnet-background").engines:
         for profile in entry.profiles:
-            if profile.max[:3] == (1, 1024, 1024) and profile.weight_bytes and profile.activation_bytes:
-                mib = (profile.weight_bytes + profile.activation_bytes) / 2**20
+            if profile.max[:3] == (1, 1024, 1024) and (mib := profile.planned_mib):
                 what = f"{entry.engine} {entry.precision}: planned for 1024², {profile.target}"
                 yield at_most(what, 420, mib, f"{mib:.0f} MiB", "MiB")
 

@@ -193,8 +193,7 @@ def _planned(case: Case) -> Iterator[Row]:
     """What the RTX builder plans for one face: weights and activations."""
     for entry in Bundle(case.bundle).network(case.network).engines:
         for profile in entry.profiles:
-            if profile.target == TARGET and profile.max[0] == 1 and profile.weight_bytes and profile.activation_bytes:
-                mib = (profile.weight_bytes + profile.activation_bytes) / 2**20
+            if profile.target == TARGET and profile.max[0] == 1 and (mib := profile.planned_mib):
                 key = (entry.precision, case.size)
                 published = f" (published, other hardware: {PUBLISHED_GB[key]} GB)" if key in PUBLISHED_GB else ""
                 what = f"{entry.engine} {entry.precision}: planned for one face of {case.size}², {TARGET}{published}"

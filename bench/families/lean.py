@@ -17,8 +17,8 @@ from statistics import median
 from bench import random_weights
 from bench.families import gpen
 from bench.rows import Row, Say, at_least, at_most
-from cameo.bundle import MODES
 from cameo.errors import PhotoError
+from cameo.modes import MODES
 from exporters import model
 from exporters.dctnet import original as dctnet
 from metrics.measurement import find

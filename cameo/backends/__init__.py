@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from cameo.discovery import module_in, names_in
-from cameo.errors import EngineError
+from cameo.errors import RequestError
 from cameo.session import Session
 
 
@@ -51,11 +51,11 @@ def backend(engine: str) -> Backend:
     """The backend of an engine kind.
 
     Raises:
-        EngineError: no backend of that name.
+        RequestError: no backend of that name.
     """
     if engine in FAKES:
         return FAKES[engine]
     module = module_in(sys.modules[__name__], engine)
     if module is None:
-        raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(backend_names())}")
+        raise RequestError(f"there is no engine '{engine}': choose one of {', '.join(backend_names())}")
     return cast(Backend, module)

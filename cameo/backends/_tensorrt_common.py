@@ -2,7 +2,7 @@
 
 The two libraries have the same Python interface, so the session takes the imported module (`trt`). Activation memory is
 the caller's (`USER_MANAGED`): sessions of one process take turns with one buffer, sized for the shapes at hand, which
-is never more than what the builder planned for the profile.
+is never more than what the builder planned for the profile (docs/decisions/023).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cameo.backends._turns import TakingTurns
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError
 from cameo.session import Tensor
-from cameo.tensors import TensorSpec
+from cameo.tensors import TensorSpec, within
 
 
 def why_unavailable(module: str, package: str) -> str | None:
@@ -44,11 +44,7 @@ class _Profile(NamedTuple):
     largest: Mapping[str, tuple[int, ...]]
 
     def contains(self, arrays: Mapping[str, Tensor]) -> bool:
-        return all(
-            low <= size <= high
-            for name, array in arrays.items()
-            for low, size, high in zip(self.smallest[name], array.shape, self.largest[name], strict=True)
-        )
+        return all(within(self.smallest[name], array.shape, self.largest[name]) for name, array in arrays.items())
 
     @property
     def batch(self) -> int:

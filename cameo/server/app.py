@@ -139,7 +139,9 @@ class PhotoServer:
         if set(files) != set(takes):
             got = ", ".join(name or "one photo" for name in files) or "no photo"
             raise HTTPException(400, f"{got} came, expected {' and '.join(takes)}: send a form with a file for each")
-        known = {one.name: one for one in self.model.per_call if one.name not in self._pictures}
+        if as_text := [name for name in self._pictures if name in sent.fields]:  # a path of this machine, perhaps
+            raise HTTPException(400, f"{', '.join(as_text)} came as text, expected a picture: send its file")
+        known = {one.name: one for one in self.model.per_call}
         texts = {name: known[name].from_text(text) if name in known else text for name, text in sent.fields.items()}
         try:
             return _Call({name: files[name] for name in takes}, self.model.request(**texts, **pictures))

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from cameo.errors import CameoError
+from cameo.errors import CameoError, RequestError
 from compress.pruning.groups import ChannelGroup, Kept, Member
 
 
@@ -91,10 +91,10 @@ def per_channel(tensor: Tensor, member: Member, channels: int) -> Tensor:
 def _check(groups: Sequence[ChannelGroup], ratios: Ratios) -> None:
     for ratio in (ratios.everywhere, *ratios.stages.values()):
         if not 0 <= ratio < 1:
-            raise CameoError(f"the pruning ratio is {ratio:g}: expected a share of the channels, from 0 to below 1")
+            raise RequestError(f"the pruning ratio is {ratio:g}: expected a share of the channels, from 0 to below 1")
     if ratios.multiple < 1:
-        raise CameoError(f"widths cannot be multiples of {ratios.multiple}: expected 1 or more, 8 suits most engines")
+        raise RequestError(f"widths cannot be multiples of {ratios.multiple}: expected 1 or more, 8 suits most engines")
     for pattern in ratios.stages:
         if not any(fnmatchcase(group.name, pattern) for group in groups):
             names = ", ".join(group.name for group in groups)
-            raise CameoError(f"no stage is called '{pattern}': choose from {names}, or a pattern such as block_*")
+            raise RequestError(f"no stage is called '{pattern}': choose from {names}, or a pattern such as block_*")

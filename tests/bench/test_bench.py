@@ -19,8 +19,10 @@ from bench.rows import Row, at_least, at_most, failed, table
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import EngineEntry, Profile
 from cameo.errors import EngineError
+from cameo.faces.alignment import square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.images import photos_in
+from cameo.testing import FakeSession, image_session
 from metrics.measurement import Measurement
 from tests.validate.bundles import halve, swap_channels, write_bundle
 from validate.results import EngineResult, NetworkResult, PlannedMemory, Subject
@@ -103,34 +105,37 @@ def test_the_faces_of_the_group_photo_are_where_it_says() -> None:
         assert nearest < 0.1 * (face.box[2] - face.box[0])
 
 
-class _Flow:
-    """A flow that restores the faces it finds, up to `most`."""
-
-    def __init__(self, most: int) -> None:
-        self.looked: list[Any] = []
-        self.find_faces: Any = lambda image: self.looked.append(image) or []
-        self._most = most
-
-    def run(self, photo: Any) -> Any:
-        return SimpleNamespace(image=photo, faces=tuple(self.find_faces(photo)[: self._most]))
+def _sessions(finder: FakeSession) -> dict[str, Any]:
+    """Networks that change nothing, and a finder that finds nothing."""
+    same = image_session(lambda image: image)
+    parsed = FakeSession(lambda image: {"mask": np.zeros((len(image), 19, 512, 512), np.float32)})
+    return {"gpen-bfr-64": same, "retinaface-r50": finder, "parsenet": parsed}
 
 
-def _feeds(count: int) -> dict[str, Any]:
-    image = np.zeros((1, 4, 4, 3), np.uint8)
-    return {"image": image, "boxes": np.zeros((count, 4), np.float32), "points": np.zeros((count, 5, 2))}
+def _blind() -> FakeSession:
+    return FakeSession(
+        lambda image: {"loc": np.zeros((1, 0, 4)), "conf": np.zeros((1, 0, 2)), "landms": np.zeros((1, 0, 10))}
+    )
+
+
+def _feeds(*sizes: float) -> dict[str, Any]:
+    """A photo with a face of each size, whose points are those of an upright face."""
+    image = np.zeros((1, 200, 200, 3), np.uint8)
+    points = np.array([square_template(64, 2 / 3) * size for size in sizes])
+    return {"image": image, "boxes": np.tile(np.float32([0, 0, 64, 64]), (len(sizes), 1)), "points": points}
 
 
 def test_known_faces_are_restored_after_the_finder_did_its_work() -> None:
-    flow: Any = _Flow(most=3)
-    with group_flow.GroupSession(flow, lambda: None) as session:
-        assert session.run(_feeds(3))["result"].shape == (1, 4, 4, 3)
-    assert len(flow.looked) == 1
+    finder = _blind()
+    with group_flow.GroupSession(_sessions(finder), lambda: None) as session:
+        assert session.run(_feeds(1, 2, 3))["result"].shape == (1, 200, 200, 3)
+    assert finder.shapes == [(1, 200, 200, 3)]
 
 
 def test_a_face_that_is_not_restored_is_no_speed() -> None:
-    flow: Any = _Flow(most=2)
+    """Points that coincide tell no place."""
     with pytest.raises(RuntimeError, match="2 of 3 faces were restored"):
-        group_flow.GroupSession(flow, lambda: None).run(_feeds(3))
+        group_flow.GroupSession(_sessions(_blind()), lambda: None).run(_feeds(1, 2, 0))
 
 
 def test_random_weights_are_the_same_again_and_draw_within_the_range(tmp_path: Path) -> None:

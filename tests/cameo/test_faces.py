@@ -11,6 +11,7 @@ from cameo.faces.detection import MEAN_COLOUR, FaceFinder
 from cameo.faces.pupils import find_pupil, five_points
 from cameo.testing import FakeSession
 from tests.support import fill
+from tests.support.golden import golden
 
 # name in geometry.npz: (aligner, crop size, zoom, offset)
 ALIGNERS = {
@@ -30,14 +31,21 @@ def geometry(shared_models: Path):
 
 
 @pytest.mark.parametrize("name", ALIGNERS)
-def test_alignment_is_the_original_one(geometry, name):
+def test_alignment_is_the_original_one(name):
     similarity, size, zoom, offset = ALIGNERS[name]
-    template = alignment.square_template(size, zoom, offset)
+    template, expected = alignment.square_template(size, zoom, offset), golden("geometry")
+    for i, points in enumerate(expected["points"]):
+        # The originals keep float32 somewhere: 1e-7 of coordinates in the hundreds.
+        found = alignment.invert(similarity(points, template))
+        np.testing.assert_allclose(found, expected[f"{name}/tfm_inv/{i}"], atol=5e-5)
+
+
+@pytest.mark.parametrize("name", ALIGNERS)
+def test_crops_are_the_original_ones(geometry, name):
+    similarity, size, zoom, offset = ALIGNERS[name]
+    template, photo = alignment.square_template(size, zoom, offset), geometry["img_bgr"]
     for i, points in enumerate(geometry["points"]):
         matrix = similarity(points, template)
-        # The originals keep float32 somewhere: 1e-7 of coordinates in the hundreds.
-        np.testing.assert_allclose(alignment.invert(matrix), geometry[f"{name}/tfm_inv/{i}"], atol=5e-5)
-        photo = geometry["img_bgr"]
         crop = alignment.crop(photo, matrix, size)
         shows_photo = cv2.warpAffine(np.ones_like(photo), matrix, (size, size), flags=cv2.INTER_NEAREST) == 1
         shows_photo = cv2.erode(shows_photo.astype(np.uint8), np.ones((5, 5)), borderValue=1)  # not mixed with beyond
@@ -50,7 +58,8 @@ def test_alignment_is_the_original_one(geometry, name):
         assert (error > 0).sum() <= 2
 
 
-def test_templates_are_the_original_ones(geometry):
+def test_templates_are_the_original_ones():
+    geometry = golden("geometry")
     np.testing.assert_allclose(alignment.square_template(112), geometry["fusion/ref5"], atol=1e-12)
     np.testing.assert_allclose(alignment.square_template(112, offset=1), geometry["dct/ref5"], atol=1e-12)
     for size in (256, 512, 1024):

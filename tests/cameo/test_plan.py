@@ -8,7 +8,7 @@ import pytest
 
 from cameo.bundle import Bundle, EngineEntry, Manifest, NetworkEntry, Profile, StoredFile
 from cameo.commands import main
-from cameo.errors import BundleError, EngineError
+from cameo.errors import BundleError, RequestError
 from cameo.gpus import GPUS, gpu
 from cameo.plan import CONTEXT_MIB, PlanRow, plan_rows, plan_text
 from cameo.tensors import TensorSpec
@@ -134,14 +134,14 @@ def test_a_bundle_without_planned_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "batch"), [(0, 1), (1024, 0), (-4, 1)])
 def test_sizes_are_whole(bundle: Bundle, size: int, batch: int) -> None:
-    with pytest.raises(EngineError, match="expected whole numbers of at least 1"):
+    with pytest.raises(RequestError, match="expected whole numbers of at least 1"):
         plan_text(bundle, "rtx3060", 0, size, batch)
 
 
 def test_the_command(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(bundle.folder), "--gpu", "rtx3060"]) == 0
     assert "rtx3060 (sm_86, 12288 MiB)" in capsys.readouterr().out
-    assert main(["plan", str(bundle.folder), "--gpu", "rtx3060ty"]) == 1
+    assert main(["plan", str(bundle.folder), "--gpu", "rtx3060ty"]) == 2
     assert "did you mean rtx3060ti" in capsys.readouterr().err
 
 
@@ -160,7 +160,7 @@ def test_gpus_however_they_are_spelled(spelled: str, plain: str) -> None:
 
 
 def test_an_unknown_gpu_gets_near_names() -> None:
-    with pytest.raises(EngineError, match="no GPU 'rtx4091' in the table: did you mean .*rtx4090"):
+    with pytest.raises(RequestError, match="no GPU 'rtx4091' in the table: did you mean .*rtx4090"):
         gpu("rtx4091")
 
 

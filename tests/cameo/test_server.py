@@ -7,7 +7,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -15,7 +17,8 @@ from PIL.ExifTags import Base
 from starlette.testclient import TestClient
 
 from cameo.errors import EngineError
-from cameo.images import read_photo
+from cameo.images import Photo, read_photo
+from cameo.options import Declared, declarations, option
 from cameo.server import PhotoServer, ServeOptions
 from tests.support.served import Model, png, wait_for
 
@@ -26,8 +29,8 @@ Start = Callable[..., tuple[Model, TestClient]]
 def start() -> Iterator[Start]:
     servers = []
 
-    def started(**options: Any) -> tuple[Model, TestClient]:
-        model = Model()
+    def started(model: Model | None = None, **options: Any) -> tuple[Model, TestClient]:
+        model = model or Model()
         servers.append((model, PhotoServer(lambda: model, ServeOptions(**options))))  # type: ignore[arg-type, return-value]
         return model, TestClient(servers[-1][1].app)
 
@@ -48,6 +51,69 @@ def test_a_photo_comes_back_in_the_format_asked_for(start: Start, accept: str, m
     assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
     assert abs(int(read_photo(answer.content).mean()) - 55) <= 1
     assert (answer.headers["x-cameo-faces"], answer.headers["x-cameo-note"]) == ("2", "Gr%C3%BCn%3A%20100%20%25.")
+
+
+def two_photos() -> Model:
+    """A model that takes two photos, and a mask and a share for every call."""
+    model = Model()
+    model.takes = ("template", "face")
+    model.per_call = declarations(Choices)
+    model.request = lambda **given: Choices(**given)  # type: ignore[method-assign]
+    model.run = lambda photos, request: SimpleNamespace(  # type: ignore[method-assign]
+        image=photos["template"].pixels // 2 + photos["face"].pixels // 4, faces=(), note=f"{request.share:g}"
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class Choices(Declared):
+    OF: ClassVar[str] = "test"
+    mask: Photo | None = option(None, "a picture")
+    share: float = option(1.0, "how much", least=0, most=1)
+
+
+def test_a_form_brings_every_photo_and_every_option_of_a_call(start: Start) -> None:
+    _, client = start(model=two_photos())
+    files = {"template": png(200), "face": png(100), "mask": png(9)}
+    answer = client.post("/run", files=files, data={"share": "0.5"})
+    assert (answer.status_code, answer.headers["x-cameo-note"]) == (200, "0.5")
+    assert set(read_photo(answer.content).flat) == {125}
+    page = client.get("/").text
+    assert all(f'name="{name}"' in page for name in ("template", "face", "mask", "share"))
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "said"),
+    [
+        ({"template": png(9)}, {}, "template came, expected template and face"),
+        (
+            {"template": png(9), "face": png(9), "hat": png(9)},
+            {},
+            "template, face, hat came, expected template and face",
+        ),
+        (
+            {"template": png(9), "face": png(9)},
+            {"share": "2"},
+            "Option share of test is 2.0, expected a number from 0 to 1",
+        ),
+        ({"template": png(9), "face": png(9)}, {"share": "much"}, "Option share of test is 'much'"),
+        ({"template": png(9), "face": png(9)}, {"mask": "/etc/hostname"}, "mask came as text, expected a picture"),
+    ],
+)
+def test_what_a_call_cannot_be_is_refused_by_name(
+    start: Start, files: dict[str, bytes], fields: dict[str, str], said: str
+) -> None:
+    _, client = start(model=two_photos())
+    answer = client.post("/run", files=files, data=fields)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+
+
+def test_one_photo_alone_is_not_enough_for_two(start: Start) -> None:
+    _, client = start(model=two_photos())
+    answer = client.post("/run", content=png(9))
+    assert answer.status_code == 400
+    assert "one photo came, expected template and face: send a form with a file for each" in answer.json()["error"]
 
 
 def test_what_the_photos_file_says_reaches_the_answer(start: Start) -> None:

@@ -161,7 +161,7 @@ class Crowd(TakingTurns):
 
     def __init__(self, turns: int) -> None:
         super().__init__("crowd", turns)
-        self._inputs = [TensorSpec("image", "uint8", ("N",))]
+        self.inputs = [TensorSpec("image", "uint8", ("N",))]
         self._counting = threading.Lock()
         self.inside = self.most = 0
 
@@ -205,4 +205,4 @@ def test_a_closed_model_says_so(flow: str, bundles: dict[str, Path], photos: lis
     with pytest.raises(EngineError, match="test was given a photo after it was closed: load it again"):
         model(np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(EngineError, match="after its session was closed"):
-        model.run(photos[0])
+        model.flow.run({"photo": photos[0]}, model.request())

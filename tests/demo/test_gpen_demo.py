@@ -3,34 +3,43 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from cameo.images import Pixels
+from cameo.faces.cascade import CascadeFinder
+from cameo.faces.restoring import FaceRestorer
+from cameo.flows import gpen
+from cameo.images import Pixels, read_photo
+from demo.__main__ import PHOTO, restore_poor
 from demo.held_out import Score, scores
 from demo.poor_photo import EXAMPLES
 from exporters.gpen.export import exporter
+from metrics import psnr
 
 torch = pytest.importorskip("torch")
 
-from demo.gpen_start import architecture, grown, identity_generator, widened  # noqa: E402
+from cameo.testing import image_session  # noqa: E402
+from demo.gpen_start import architecture, grown, identity_generator  # noqa: E402
 from demo.train_gpen import NETWORK, SIZE, WEIGHTS  # noqa: E402
 from exporters.gpen.export import load_generator  # noqa: E402
 from exporters.gpen.layers import Upsample, filtered, fir_kernel  # noqa: E402
-from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 from exporters.gpen.training_form import quickened  # noqa: E402
-from tests.support.filled_networks import filled  # noqa: E402
+from tests.support.doors import Door  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
-# Decibels that restoring gains on the held-out face, 0.3 below what was measured (demo/README.md)
+# Decibels that restoring gains on the held-out face, 0.2 below what was measured (demo/README.md)
 GAINS = {
-    "noise, sigma 12": 2.5,
-    "blur 1.2 and noise 10, the demo's": 1.5,
-    "blur, sigma 2": 0.1,
-    "blur, shrunk, noise, JPEG": 0.1,
+    "noise, sigma 12": 2.9,
+    "blur 1.2 and noise 10, the demo's": 3.5,
+    "blur, sigma 2": 1.6,
+    "moved by 9 pixels": 0.5,
+    "shrunk to 1/3": 0.8,
+    "blur, shrunk, noise, JPEG": 1.0,
 }
-# What these weights are weak at: by how little it may gain or lose
-CHANGES = {"moved by 9 pixels": -0.1, "shrunk to 1/3": 0.0, "JPEG, quality 30": -1.2}
-CLEAN_PSNR = 37.2
+JPEG = "JPEG, quality 30"
+JPEG_PSNR = 32.5  # of 33.4: what these weights are weak at
+CLEAN_PSNR = 36.6
+FLOW_GAIN = 2.5  # decibels of the demo's picture: a small face, which the flow smoothes
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +74,22 @@ def test_held_out_face_is_restored(damage: str, found: dict[str, Score]) -> None
     assert score.ssim_restored > score.ssim_poor
 
 
-def test_what_is_not_restored_is_known(found: dict[str, Score]) -> None:
-    assert set(found) == {"clean", *GAINS, *CHANGES} == {"clean", *EXAMPLES}
-    changes = {damage: found[damage].psnr_restored - found[damage].psnr_poor for damage in CHANGES}
-    assert all(changes[damage] >= CHANGES[damage] for damage in CHANGES), changes
+def test_stored_face_is_hardly_made_worse(found: dict[str, Score]) -> None:
+    assert set(found) == {"clean", *GAINS, JPEG} == {"clean", *EXAMPLES}
+    assert found[JPEG].psnr_restored >= JPEG_PSNR
+    assert found[JPEG].ssim_restored > found[JPEG].ssim_poor
 
 
 def test_good_face_is_left_as_it_is(found: dict[str, Score]) -> None:
     assert found["clean"].psnr_restored >= CLEAN_PSNR
+
+
+def test_demo_shows_the_gain(network: Callable[[Pixels], Pixels]) -> None:
+    generator = image_session(lambda faces: np.stack([network(face) for face in faces]))
+    flow = gpen.GpenFlow(FaceRestorer(generator, SIZE), CascadeFinder())
+    shown = restore_poor(read_photo(PHOTO), Door(gpen, flow))  # type: ignore[arg-type]
+    poor, restored, true = np.split(shown["poor-restored-true.png"], 3, axis=1)
+    assert psnr.measure(true, restored) - psnr.measure(true, poor) >= FLOW_GAIN
 
 
 def test_swapped_colours_are_noticed(network: Callable[[Pixels], Pixels]) -> None:
@@ -103,19 +120,6 @@ def test_training_starts_near_the_identity() -> None:
     image = random_image(SIZE)
     with torch.no_grad():
         assert (identity_generator(SIZE)(image) - image).abs().mean() < 0.1
-
-
-def test_what_is_widened_draws_the_same_with_all_of_its_channels() -> None:
-    formula = Architecture.of(128, narrow=1 / 8, channel_multiplier=1, style_dim=64)
-    narrow = filled(FullGenerator.without_weights(formula).to_empty(device="cpu"))
-    wide, image = widened(narrow), random_image(128)
-    assert wide.architecture == architecture(128) != formula
-    last = wide.generator.convs[-1].conv
-    with torch.no_grad():
-        expected = narrow(image)
-        assert (wide(image) - expected).abs().max() < 1e-4
-        last.weight[:, :, last.weight.shape[2] // 4 : last.weight.shape[2] // 2] = 0  # the copies of drawn channels
-        assert (wide(image) - expected).abs().max() > 1e-3
 
 
 def test_what_is_grown_enlarges_what_the_smaller_one_restores() -> None:

@@ -9,7 +9,7 @@ import pytest
 from cameo.artifact import sha256_of, size_of
 from cameo.backends import SessionOptions, backend, backend_names
 from cameo.bundle import Profile
-from cameo.errors import EngineError
+from cameo.errors import EngineError, RequestError
 from engines import EngineOptions, InputRange, engine, engine_names
 from pipeline.stage import Stage
 from tests.engines.networks import write_blur
@@ -33,7 +33,7 @@ def test_every_engine_has_a_backend() -> None:
 
 
 def test_an_unknown_engine_is_one_sentence() -> None:
-    with pytest.raises(EngineError, match="there is no engine 'ncnn': choose one of onnxruntime, openvino"):
+    with pytest.raises(RequestError, match="there is no engine 'ncnn': choose one of onnxruntime, openvino"):
         engine("ncnn")
 
 

@@ -12,7 +12,7 @@ from exporters import recipe_of
 from exporters.checkpoints.frozen_graph import COMPUTATIONS
 from exporters.dctnet.export import NETWORKS, exporter
 from pipeline.stages import pass_stages
-from tests.support import fill, frozen_graphs
+from tests.support import fill, frozen_graphs, stand_ins
 
 tf = pytest.importorskip("tensorflow")
 
@@ -96,9 +96,9 @@ def test_generator_is_clean(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cartoon_h", "cartoon_bg"])
-def test_published_structure_equals_the_original(name: str, shared_models: Path, tmp_path: Path) -> None:
+def test_published_structure_equals_the_original(name: str, tmp_path: Path) -> None:
     network = "dctnet-head" if name == "cartoon_h" else "dctnet-background"
-    source = shared_models / "dctnet" / f"{name}.pb"
+    source = stand_ins.write_generator(name, tmp_path)
     out, facts = export(network, source, tmp_path)
     assert facts["tensorflow_nodes"] == 232
     image = fill.image_u8("dct/noise", 60, 44)
@@ -118,8 +118,8 @@ def run_companion(source: Path, outputs: list[str], images: np.ndarray) -> list[
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_detector_equals_the_original(batch: int, shared_models: Path, tmp_path: Path) -> None:
-    source = shared_models / "dctnet" / "detector.pb"
+def test_detector_equals_the_original(batch: int, tmp_path: Path) -> None:
+    source = stand_ins.write_companion("detector", tmp_path)
     out, _ = export("dctnet-detector", source, tmp_path)
     images = np.stack([fill.image_u8("det/noise", 512, 512), *(fill.smooth_u8(f"{i}", 512, 512) for i in range(2))])
     boxes, scores, count = run_companion(source, ["boxes", "scores", "num_detections"], images[:batch])
@@ -131,7 +131,7 @@ def test_detector_equals_the_original(batch: int, shared_models: Path, tmp_path:
     np.testing.assert_allclose(got["scores"], scores, atol=1e-5)
 
 
-def test_detector_without_detections_is_all_zero(shared_models: Path, tmp_path: Path) -> None:
+def test_detector_without_detections_is_all_zero(tmp_path: Path) -> None:
     from onnx import TensorProto, helper
 
     from exporters.dctnet.suppression import Suppression, add_suppression
@@ -169,8 +169,8 @@ def test_detector_without_detections_is_all_zero(shared_models: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_landmarks_equal_the_original(batch: int, shared_models: Path, tmp_path: Path) -> None:
-    source = shared_models / "dctnet" / "keypoints.pb"
+def test_landmarks_equal_the_original(batch: int, tmp_path: Path) -> None:
+    source = stand_ins.write_companion("keypoints", tmp_path)
     out, _ = export("dctnet-landmarks", source, tmp_path)
     images = np.stack([fill.image_u8("kp/noise", 160, 160), fill.smooth_u8("kp", 160, 160)])[:batch]
     with engine(out) as session:

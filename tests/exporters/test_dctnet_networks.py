@@ -1,7 +1,5 @@
 """The DCT-Net generator: its torch form, its frozen graph, the way between their names, and the demo weights."""
 
-import gzip
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from cameo.errors import CheckpointError, OutputError, PhotoError
 from exporters.dctnet import frozen_form as dctnet_frozen
 from tests.support import fill
+from tests.support.golden import golden, key_listing
 
 torch = pytest.importorskip("torch")
 tf = pytest.importorskip("tensorflow")
@@ -75,6 +74,7 @@ def test_torch_form_gives_the_numbers_of_the_original(net: str) -> None:
     levels = torch_levels(dctnet.Generator.from_variables(variables(net)), fill.image_u8("dct/noise", 60, 44))
     for pixel, expected in ORIGINAL[net].items():
         assert levels[pixel] == pytest.approx(expected, abs=FLOAT_TOLERANCE)
+    assert fill.compare(golden("dctnet_generator"), f"{net}/noise60x44/float", levels)["max_abs"] < FLOAT_TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["cartoon_h/ffhq_288", "cartoon_h/ffhq_300x212", "cartoon_bg/ffhq_300x212"])
@@ -99,8 +99,8 @@ def test_frozen_graph_equals_the_torch_form(net: str, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_frozen_graph_has_the_published_topology(shared_models: Path) -> None:
-    listing = json.loads(gzip.decompress((shared_models / "keys" / "dctnet_generator.graph.json.gz").read_bytes()))
+def test_frozen_graph_has_the_published_topology() -> None:
+    listing = key_listing("dctnet_generator.graph")
     graph_def = dctnet_frozen.build_graph(variables("cartoon_h")).as_graph_def()
     assert Counter(node.op for node in graph_def.node) == Counter(op for _, op, _, _ in listing)
     ours = {node.name: (node.op, list(node.input)) for node in graph_def.node}

@@ -13,7 +13,7 @@ import pytest
 from cameo.errors import CheckpointError
 from exporters.checkpoints.frozen_graph import node_name, read_frozen_graph
 from exporters.dctnet.export import exporter
-from tests.support import fill, frozen_graphs
+from tests.support import fill, frozen_graphs, stand_ins
 
 tf = pytest.importorskip("tensorflow")
 
@@ -72,9 +72,9 @@ def test_sorted_nodes_keep_their_order(small: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["detector", "keypoints"])
-def test_companions_in_any_order_are_exported_alike(network: str, shared_models: Path, tmp_path: Path) -> None:
+def test_companions_in_any_order_are_exported_alike(network: str, tmp_path: Path) -> None:
     name = {"detector": "dctnet-detector", "keypoints": "dctnet-landmarks"}[network]
-    source = shared_models / "dctnet" / f"{network}.pb"
+    source = stand_ins.write_companion(network, tmp_path)
     mixed = reordered(source, tmp_path / "mixed.pb", shuffled)
     counts = [exporter(name).run(path, tmp_path / f"{path.stem}.onnx")["onnx_ops"] for path in (source, mixed)]
     assert counts[0] == counts[1]

@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 from exporters.gpen.export_form import ExportForm, RestoredLevels  # noqa: E402
 from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
-from tests.support.filled_networks import filled, keys_of, published_keys, save_checkpoint  # noqa: E402
+from tests.support.filled_networks import filled, keys_of, save_checkpoint  # noqa: E402
+from tests.support.golden import golden, published_keys  # noqa: E402
 from tests.support.onnx_graphs import run  # noqa: E402
 
 # The original's test networks: name of its expected values, constructor arguments
@@ -54,46 +55,54 @@ def restored(network: FullGenerator, images: np.ndarray, normalised: bool = True
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_keys_are_the_published_ones(name: str, shared_models: Path) -> None:
+def test_keys_are_the_published_ones(name: str) -> None:
     network = FullGenerator.without_weights(Architecture.of(**PUBLISHED[name]))
-    published = published_keys(shared_models, name)
+    published = published_keys(name)
     assert list(keys_of(network).items()) == list(published.items())
     assert Architecture.from_shapes(published) == network.architecture
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "gpen64_n025_c1",
-        "gpen256_n05_c1",
-        *(pytest.param(f"gpen{s}_n1_c2", marks=pytest.mark.slow) for s in (512, 1024)),
-    ],
-)
-def test_faithful_form_gives_the_numbers_of_the_original(name: str, shared_models: Path) -> None:
-    expected = np.load(shared_models / "expected" / f"{name}.npz")
-    network = generator(**PUBLISHED[name])
-    size = network.architecture.in_size
+@pytest.fixture(scope="module")
+def published(request: pytest.FixtureRequest) -> tuple[str, FullGenerator]:
+    """One of the original's test networks with filled weights, made once for all tests of it."""
+    return request.param, generator(**PUBLISHED[request.param])
+
+
+FULL_SIZE = tuple(pytest.param(f"gpen{size}_n1_c2", marks=pytest.mark.slow) for size in (512, 1024))
+
+
+@pytest.mark.parametrize("published", ["gpen64_n025_c1", "gpen256_n05_c1", *FULL_SIZE], indirect=True)
+def test_faithful_form_gives_the_numbers_of_the_original(published: tuple[str, FullGenerator]) -> None:
+    name, network = published
     with torch.inference_mode():
-        assert fill.compare(expected, "out_a", network(uniform(f"{name}/in_a", size)).numpy())["rel_rms"] < EXACT
-        if "photo_bgr_u8" not in expected:
-            return
-        photo = torch.tensor(expected["photo_bgr_u8"][None, ..., ::-1].copy()).permute(0, 3, 1, 2) / 255 * 2 - 1
+        output = network(uniform(f"{name}/in_a", network.architecture.in_size))
+    assert fill.compare(golden(name), "out_a", output.numpy())["rel_rms"] < EXACT
+
+
+@pytest.mark.parametrize("published", ["gpen64_n025_c1", "gpen256_n05_c1", FULL_SIZE[0]], indirect=True)
+def test_faithful_form_restores_a_photo_as_the_original(
+    published: tuple[str, FullGenerator], shared_models: Path
+) -> None:
+    name, network = published
+    expected = np.load(shared_models / "expected" / f"{name}.npz")
+    photo = torch.tensor(expected["photo_bgr_u8"][None, ..., ::-1].copy()).permute(0, 3, 1, 2) / 255 * 2 - 1
+    with torch.inference_mode():
         assert fill.compare(expected, "out_photo", network(photo).numpy())["rel_rms"] < EXACT
         style = network.style(network.encode(photo)[0])[:, None]
         latent = style.expand(expected["latent_photo/full"].shape).numpy()
         assert fill.compare(expected, "latent_photo", latent)["rel_rms"] < EXACT
 
 
-def test_faithful_form_restores_batches_as_the_original(shared_models: Path) -> None:
-    expected = np.load(shared_models / "expected" / "gpen64_n025_c1.npz")
-    network = generator(**PUBLISHED["gpen64_n025_c1"])
-    batch = torch.cat([uniform(f"gpen64_n025_c1/in_{i}", 64) for i in "ab"])
+@pytest.mark.parametrize("published", ["gpen64_n025_c1"], indirect=True)
+def test_faithful_form_restores_batches_as_the_original(published: tuple[str, FullGenerator]) -> None:
+    name, network = published
+    batch = torch.cat([uniform(f"{name}/in_{i}", 64) for i in "ab"])
     with torch.inference_mode():
-        assert fill.compare(expected, "out_batch2", network(batch).numpy())["rel_rms"] < EXACT
+        assert fill.compare(golden(name), "out_batch2", network(batch).numpy())["rel_rms"] < EXACT
 
 
-def test_larger_generators_take_their_noise_as_an_input(shared_models: Path) -> None:
-    expected = np.load(shared_models / "expected" / "gpen_sr128to256_n05_c1.npz")
+def test_larger_generators_take_their_noise_as_an_input() -> None:
+    expected = golden("gpen_sr128to256_n05_c1")
     network = generator(**PUBLISHED["gpen_sr128to256_n05_c1"])
     image = uniform("gpen_sr/in_a", 128)
     with torch.inference_mode():
@@ -109,15 +118,12 @@ def test_larger_generators_take_their_noise_as_an_input(shared_models: Path) -> 
         assert fill.compare(expected, "out_top_noise_weight_zero", network(image).numpy())["rel_rms"] < EXACT
 
 
-@pytest.mark.parametrize(
-    "name", ["gpen256_n05_c1", *(pytest.param(f"gpen{size}_n1_c2", marks=pytest.mark.slow) for size in (512, 1024))]
-)
-def test_export_form_gives_the_numbers_of_the_original(name: str, shared_models: Path) -> None:
-    expected = np.load(shared_models / "expected" / f"{name}.npz")
-    network = generator(**PUBLISHED[name])
+@pytest.mark.parametrize("published", ["gpen256_n05_c1", *FULL_SIZE], indirect=True)
+def test_export_form_gives_the_numbers_of_the_original(published: tuple[str, FullGenerator]) -> None:
+    name, network = published
     with torch.inference_mode():
         lean = ExportForm(network)(uniform(f"{name}/in_a", network.architecture.in_size))
-    report = fill.compare(expected, "out_a", lean.numpy())
+    report = fill.compare(golden(name), "out_a", lean.numpy())
     assert report["rel_rms"] < EXACT
     assert report["max_abs"] < LEAN
 

@@ -21,9 +21,9 @@ from tests.support.filled_networks import (  # noqa: E402
     filled,
     keys_of,
     open_engine,
-    published_keys,
     save_checkpoint,
 )
+from tests.support.golden import golden, published_keys  # noqa: E402
 
 SIZE = 64  # of the faces in the tests; the same layers as at 512
 TOLERANCE = 1e-5  # of the range
@@ -64,8 +64,8 @@ def test_torch_form_gives_the_numbers_of_the_original(network: ParseNet) -> None
         np.testing.assert_allclose(fill.statistics(output.numpy()), ORIGINAL[name], rtol=1e-5)
 
 
-def test_torch_form_gives_every_number_of_the_original(network: ParseNet, shared_models: Path) -> None:
-    expected = np.load(shared_models / "expected" / "parsenet.npz")
+def test_torch_form_gives_every_number_of_the_original(network: ParseNet) -> None:
+    expected = golden("parsenet")
     with torch.no_grad():
         outputs = network(torch.tensor(fill.uniform("parse/in_a", (1, 3, 64, 96))))
     for name, output in zip(("mask", "img"), outputs, strict=True):
@@ -81,8 +81,8 @@ def test_torch_form_parses_a_photo_as_the_original(network: ParseNet, shared_mod
     assert (mask[0].argmax(axis=0) != expected["photo512/argmax"]).mean() <= expected["photo512/margin_lt_1e-3"]
 
 
-def test_keys_are_the_published_ones(network: ParseNet, shared_models: Path) -> None:
-    assert list(keys_of(network).items()) == list(published_keys(shared_models, "parsenet").items())
+def test_keys_are_the_published_ones(network: ParseNet) -> None:
+    assert list(keys_of(network).items()) == list(published_keys("parsenet").items())
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -18,9 +18,9 @@ from tests.support.filled_networks import (  # noqa: E402
     filled,
     keys_of,
     open_engine,
-    published_keys,
     save_checkpoint,
 )
+from tests.support.golden import golden, published_keys  # noqa: E402
 
 SIZES = {1: (32, 40), 2: (32, 40), 4: (20, 28)}  # of the original's inputs
 EXPORTED_BLOCKS = 2  # of the 23, to spare time
@@ -71,10 +71,9 @@ def test_torch_form_gives_the_numbers_of_the_original(full: tuple[int, RRDBNet, 
     np.testing.assert_allclose(fill.statistics(output), ORIGINAL[scale], rtol=1e-5, atol=2e-6)
 
 
-def test_torch_form_gives_every_number_of_the_original(full: Any, shared_models: Path) -> None:
+def test_torch_form_gives_every_number_of_the_original(full: Any) -> None:
     scale, _, output = full
-    expected = np.load(shared_models / "expected" / "rrdbnet.npz")
-    assert fill.compare(expected, f"x{scale}/out", output)["rel_rms"] < 1e-5
+    assert fill.compare(golden("rrdbnet"), f"x{scale}/out", output)["rel_rms"] < 1e-5
 
 
 def test_torch_form_processes_a_photo_as_the_original(full: Any, shared_models: Path) -> None:
@@ -89,9 +88,9 @@ def test_torch_form_processes_a_photo_as_the_original(full: Any, shared_models: 
     assert (difference > 0).mean() < 1e-3
 
 
-def test_keys_are_the_published_ones(full: Any, shared_models: Path) -> None:
+def test_keys_are_the_published_ones(full: Any) -> None:
     scale, network, _ = full
-    assert list(keys_of(network).items()) == list(published_keys(shared_models, f"rrdbnet_x{scale}").items())
+    assert list(keys_of(network).items()) == list(published_keys(f"rrdbnet_x{scale}").items())
 
 
 @pytest.mark.parametrize("engine", ENGINES)

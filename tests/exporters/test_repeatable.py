@@ -41,8 +41,7 @@ def start(environment: dict[str, str], listing: Path, out: Path) -> subprocess.P
 
 @pytest.mark.slow
 def test_exports_are_equal_from_process_to_process(tmp_path: Path) -> None:
-    shared = ROOT.parent / "shared" / "models"
-    files = small_checkpoints.write_all(tmp_path, shared if shared.is_dir() else None)
+    files = small_checkpoints.write_all(tmp_path)
     assert {family_of(network) for network in files} == set(families()), "every exporter is tried"
     listing = tmp_path / "listing.json"
     listing.write_text(json.dumps({network: str(path) for network, path in files.items()}))

@@ -21,9 +21,9 @@ from tests.support.filled_networks import (  # noqa: E402
     filled,
     keys_of,
     open_engine,
-    published_keys,
     save_checkpoint,
 )
+from tests.support.golden import golden, published_keys  # noqa: E402
 
 OUTPUTS = ("loc", "conf", "landms")
 SIZES = ((96, 128), (61, 77), (33, 40), (1, 1))
@@ -66,18 +66,16 @@ def test_torch_form_gives_the_numbers_of_the_original(network: RetinaFace) -> No
 
 
 @pytest.mark.parametrize(("name", "size"), [("a", (160, 192)), ("b", (125, 141))])
-def test_torch_form_gives_every_number_of_the_original(
-    network: RetinaFace, shared_models: Path, name: str, size: tuple[int, int]
-) -> None:
-    expected = np.load(shared_models / "expected" / "retinaface_r50.npz")
+def test_torch_form_gives_every_number_of_the_original(network: RetinaFace, name: str, size: tuple[int, int]) -> None:
+    expected = golden("retinaface_r50")
     with torch.no_grad():
         outputs = network(torch.tensor(fill.uniform(f"retina/in_{name}", (1, 3, *size), -120, 130)))
     for output_name, output in zip(OUTPUTS, outputs, strict=True):
         assert fill.compare(expected, f"{name}/{output_name}", output.numpy())["rel_rms"] < 1e-5
 
 
-def test_keys_are_the_published_ones(network: RetinaFace, shared_models: Path) -> None:
-    assert list(keys_of(network).items()) == list(published_keys(shared_models, "retinaface_r50").items())
+def test_keys_are_the_published_ones(network: RetinaFace) -> None:
+    assert list(keys_of(network).items()) == list(published_keys("retinaface_r50").items())
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 import optimize
-from cameo.errors import CheckpointError, EngineError
+from cameo.errors import CheckpointError, RequestError
 from tests.support import onnx_graphs
 from tests.support.onnx_graphs import GRAPHS, feeds_for
 
@@ -110,5 +110,5 @@ def test_bad_graphs_are_one_sentence(content: bytes | None, match: str, tmp_path
 
 
 def test_unknown_pass_names_the_known() -> None:
-    with pytest.raises(EngineError, match="choose one of block-small-outputs, clean-layout"):
+    with pytest.raises(RequestError, match="choose one of block-small-outputs, clean-layout"):
         optimize.graph_pass("polish-graph")

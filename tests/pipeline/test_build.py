@@ -13,7 +13,14 @@ from PIL import Image
 
 import cameo
 from cameo.bundle import Bundle
-from cameo.errors import BundleError, CheckpointError, EngineError, EngineUnavailable, OutputError, PhotoError
+from cameo.errors import (
+    BundleError,
+    CheckpointError,
+    EngineUnavailable,
+    OutputError,
+    PhotoError,
+    RequestError,
+)
 from engines import engine
 from exporters import model
 from pipeline.build import build
@@ -86,9 +93,9 @@ def test_students_and_learned_int8_join_as_modes(weights: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
-        ({"prune": 0.3, "recover_steps": 9}, PhotoError, "recovery learns from photos and got none"),
-        ({"recover_steps": 9}, EngineError, "nothing to recover: name --prune 0.3, --fast or --precision int8"),
-        ({"fast": True}, EngineError, "a student that has not learned draws nothing: name the steps"),
+        ({"prune": 0.3, "recover_steps": 9}, RequestError, "recovery learns from photos and got none"),
+        ({"recover_steps": 9}, RequestError, "nothing to recover: name --prune 0.3, --fast or --precision int8"),
+        ({"fast": True}, RequestError, "a student that has not learned draws nothing: name the steps"),
     ],
 )
 def test_recovery_needs_pruning_and_photos(
@@ -131,7 +138,7 @@ def test_only_the_precisions_asked_for(weights: Path, tmp_path: Path) -> None:
     build(model("dctnet"), weights, tmp_path / "out", options, print)
     network = Bundle(tmp_path / "out").network("dctnet-head")
     assert [(entry.precision, dict(network.converted)) for entry in network.engines] == [("fp32", {})]
-    with pytest.raises(EngineError, match="dctnet is not built in 'fp8': choose from fp32, bf16, fp16"):
+    with pytest.raises(RequestError, match="dctnet is not built in 'fp8': choose from fp32, bf16, fp16"):
         build(model("dctnet"), weights, tmp_path / "out", BuildOptions(precisions=("fp8",)), print)
     options = BuildOptions(engines=("openvino",), precisions=("fp16",))
     with pytest.raises(EngineUnavailable, match="no engine in fp16 among openvino: leave out"):
@@ -259,7 +266,7 @@ def test_commands_end_with_one_sentence(tmp_path: Path) -> None:
     assert failed.stderr.startswith("error: there is no folder")
     assert failed.stderr.count("\n") == 1
     unknown = run("pipeline", "build", "nonsense", "--weights", ".", "--out", str(tmp_path / "out"))
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: there is no model 'nonsense': choose one of dctnet")
     assert run("pipeline", "build").returncode == 2
     debug = run("cameo.commands", "info", str(tmp_path), "--debug")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pipeline.prune as command
-from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError
+from cameo.errors import CameoError, CheckpointError, OutputError, PhotoError, RequestError
 from cameo.images import write_image
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
@@ -98,7 +98,7 @@ def test_without_photos_norms_decide_and_fidelity_is_not_claimed(
     [
         (Request(NETWORK, 0.99), CameoError, "would leave full empty"),
         (Request(NETWORK, 0.3, ("blocks",)), CameoError, "--stage blocks: expected GROUP=RATIO"),
-        (Request(NETWORK, 0.3, recover_steps=5), PhotoError, "need photos and got none"),
+        (Request(NETWORK, 0.3, recover_steps=5), RequestError, "need photos and got none"),
         (Request(NETWORK, 0.3, recover_steps=-5), CameoError, "-5 recover steps"),
         (Request(NETWORK, 0.3, importance="luck"), CameoError, "no importance is called 'luck'"),
         (Request("dctnet-detector", 0.3), CheckpointError, "dctnet-detector cannot be pruned"),

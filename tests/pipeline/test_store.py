@@ -255,12 +255,53 @@ def test_reproduce_runs_the_stage_alone(store: Store, source: Artifact, tmp_path
     assert (tmp_path / "loud.txt").read_text() == "HELLO!"
 
 
-def test_modules_that_a_package_finds_by_name_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`backend("openvino")` is in no import."""
+def test_modules_that_stages_find_by_name_are_part_of_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backend("onnxruntime")`, or a family that is handed in, is in no import."""
+    import exporters
+    from compress.prune_channels import PruneChannels
+    from engines import EngineOptions, engine
+
     seen: list[str] = []
     source_file = fingerprint._source_file
     monkeypatch.setattr(fingerprint, "_source_file", lambda module: (seen.append(module), source_file(module))[1])
-    fingerprint._source_digest.__wrapped__("engines.onnxruntime")
+    fingerprint._source_digest.cache_clear()
+    fingerprint.stage_key(engine("onnxruntime").builder(EngineOptions()), "0")
     assert {"cameo.backends", "cameo.backends.onnxruntime", "cameo.backends._feeds"} <= set(seen)
-    fingerprint._source_digest.__wrapped__("compress.prune_channels")
-    assert {"exporters.gpen.trainable", "exporters.dctnet.trainable"} <= set(seen)
+    fingerprint.stage_key(PruneChannels(exporters.trainable("gpen-bfr-512"), 0.3), "0")
+    assert {"exporters.gpen.trainable", "exporters.gpen.network"} <= set(seen)
+    assert "exporters.dctnet.trainable" not in seen
+
+
+def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recommendation times a backend that it finds by name; no import shows which."""
+    from engines import EngineOptions, engine
+    from optimize import graph_pass
+    from validate.speed import CompareSpeed
+
+    def keys() -> dict[str, str]:
+        fingerprint._source_digest.cache_clear()
+        stages: list[Any] = [
+            CompareSpeed("openvino", Path("rival"), "0", "bf16", (1, 8, 8, 3)),
+            CompareSpeed("onnxruntime", Path("rival"), "0", "fp32", (1, 8, 8, 3)),
+            graph_pass("simplify-graph"),
+            engine("openvino").builder(EngineOptions()),
+            engine("onnxruntime").builder(EngineOptions()),
+        ]
+        return {f"{stage.name} {getattr(stage, 'engine', '')}": fingerprint.stage_key(stage, "0") for stage in stages}
+
+    before = keys()
+    read = Path.read_bytes
+    backend = Path("cameo/backends/openvino.py")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path.match(str(backend)) else b""))
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == {"compare-speed openvino"}
+
+
+def test_what_was_measured_elsewhere_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from validate.speed import CompareSpeed
+
+    stage = CompareSpeed("openvino", Path("rival"), "0", "bf16", (1, 8, 8, 3))
+    keys = {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}
+    monkeypatch.setattr(fingerprint, "machine", lambda: {"processor": "another"})
+    keys |= {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}
+    assert len(keys) == 3

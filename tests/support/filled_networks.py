@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +30,6 @@ def save_checkpoint(network: nn.Module, path: Path, container: str | None = None
     state = network.state_dict()
     torch.save({container: state} if container else state, path)
     return path
-
-
-def published_keys(shared_models: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """The keys and shapes of the published checkpoint, in their order."""
-    listing = json.loads(gzip.decompress((shared_models / "keys" / f"{name}.json.gz").read_bytes()))
-    return {key: tuple(entry["shape"]) for key, entry in listing["keys"].items()}
 
 
 def keys_of(network: nn.Module) -> dict[str, tuple[int, ...]]:

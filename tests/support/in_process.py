@@ -30,14 +30,18 @@ def run_in_process(
     started = time.monotonic()
     same: Stage = TypeAdapter(type(stage)).validate_json(stage_parameters(stage))
     handler = _Shower(show)
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
     try:
         log.touch()
         facts = json.loads(json.dumps(dict(same.run(source, out))))
         if handler.notes:
             facts["notes"] = handler.notes
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.removeHandler(handler)
+        root.setLevel(level)
     return ChildResult(facts, round(time.monotonic() - started, 2), 0.0)
 
 

@@ -37,7 +37,7 @@ class Model:
         self.error: Exception | None = None
         self.bundle = SimpleNamespace(manifest=SimpleNamespace(model="test"))
         self.engines = {"net": SimpleNamespace(engine="onnxruntime", precision="fp32")}
-        self.takes = ("photo",)
+        self.takes: tuple[str, ...] = ("photo",)
         self.per_call: tuple[Any, ...] = ()
 
     def describe(self) -> str:

@@ -10,17 +10,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support import frozen_graphs
+from tests.support import frozen_graphs, stand_ins
 from tests.support.filled_networks import filled, save_checkpoint
 
-FROZEN = {"dctnet-detector": "detector.pb", "dctnet-landmarks": "keypoints.pb"}
-"""Companions of DCT-Net that are too intricate to be built here: of the shared models, where these are."""
+COMPANIONS = {"dctnet-detector": "detector", "dctnet-landmarks": "keypoints"}
 GPEN_SIDE = 32
 PASSED_BYTES = 2**23
 """Passes over larger networks, and their engines, would take longer than all the others together."""
 
 
-def write_all(folder: Path, shared_models: Path | None = None) -> dict[str, Path]:
+def write_all(folder: Path) -> dict[str, Path]:
     """Write the checkpoints; return the file of each network."""
     from exporters.gpen.network import Architecture, FullGenerator
     from exporters.parsenet.network import ParseNet
@@ -37,9 +36,7 @@ def write_all(folder: Path, shared_models: Path | None = None) -> dict[str, Path
     }
     files = {name: save_checkpoint(network, folder / f"{name}.pth") for name, network in networks.items()}
     files["dctnet-head"] = frozen_graphs.write_small(folder / "dctnet-head.pb")
-    if shared_models is not None:
-        files |= {network: shared_models / "dctnet" / name for network, name in FROZEN.items()}
-    return files
+    return files | {network: stand_ins.write_companion(name, folder) for network, name in COMPANIONS.items()}
 
 
 def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:

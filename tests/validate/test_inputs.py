@@ -1,11 +1,14 @@
 """Photos are cut to the proportions of a size, and networks run at the sizes that they were built for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cameo.bundle import EngineEntry, NetworkEntry, Profile, StoredFile
 from cameo.errors import EngineError
 from cameo.tensors import TensorSpec
+from metrics.examples import Examples
 from metrics.sizes import Size, fit
 from validate.inputs import runnable_sizes
 
@@ -48,7 +51,21 @@ def test_networks_built_for_one_size_run_at_that() -> None:
     assert runnable_sizes(_network(("N", "H", "W", 3), *heads), [(256, 256)]) == [(288, 288)]
 
 
-def test_other_inputs_are_refused() -> None:
-    network = _network(("N", 256, 256, 3), extra=(TensorSpec("identity", "float32", ("N", 512)),))
-    with pytest.raises(EngineError, match="x cannot be validated on photos: .* it takes image, identity"):
+IDENTITY = TensorSpec("identity", "float32", ("N", 512))
+
+
+def test_networks_without_a_picture_are_refused() -> None:
+    network = replace(_network(("N", 256, 256, 3)), inputs=(IDENTITY,))
+    with pytest.raises(
+        EngineError, match="x cannot be validated on photos: expected an input 'image', it takes identity"
+    ):
         runnable_sizes(network, [(256, 256)])
+
+
+def test_what_else_a_network_takes_its_family_must_say() -> None:
+    network = _network(("N", 256, 256, 3), extra=(IDENTITY,))
+    assert runnable_sizes(network, [(64, 64)]) == [(256, 256)]
+    with pytest.raises(
+        EngineError, match="photos cannot feed x: expected one input 'image', .* got image: .*, identity"
+    ):
+        next(Examples("x").feeds(network.inputs, [np.zeros((9, 9, 3), np.uint8)], (64, 64)))

@@ -57,7 +57,10 @@ def test_int8_is_recommended_where_it_is_faster(
 def test_engines_built_ahead_are_judged_by_their_plans(tmp_path: Path) -> None:
     def result(mib: int) -> Result:
         plans = [("one", mib), ("large", 5000)]
-        profiles = [{"name": name, "weight_bytes": 2**20, "activation_bytes": (n - 1) * 2**20} for name, n in plans]
+        shapes = {key: [1, 8, 8, 3] for key in ("min", "opt", "max")}
+        profiles = [
+            {"name": name, **shapes, "weight_bytes": 2**20, "activation_bytes": (n - 1) * 2**20} for name, n in plans
+        ]
         return Result(Artifact(tmp_path, "", ""), {"profiles": profiles}, built=True)
 
     shape = (1, 8, 8, 3)

@@ -9,23 +9,20 @@ import pytest
 from cameo.errors import CheckpointError
 from exporters import open_original
 from tests.support import fill
+from tests.support.golden import published_keys
 
 torch = pytest.importorskip("torch")
 
 
-def save_filled(shared_models: Path, keys: str, path: Path) -> Path:
+def save_filled(keys: str, path: Path) -> Path:
     """A checkpoint with filled weights under the published keys."""
-    import gzip
-    import json
-
-    text = gzip.decompress((shared_models / f"keys/{keys}.json.gz").read_bytes())
-    shapes = {name: tuple(entry["shape"]) for name, entry in json.loads(text)["keys"].items()}
-    torch.save({name: torch.from_numpy(np.asarray(a)) for name, a in fill.fill_state_dict(shapes).items()}, path)
+    weights = fill.fill_state_dict(published_keys(keys))
+    torch.save({name: torch.from_numpy(np.asarray(array)) for name, array in weights.items()}, path)
     return path
 
 
 def test_gpen_is_run_as_its_authors_do(shared_models: Path, tmp_path: Path) -> None:
-    weights = save_filled(shared_models, "gpen256_n05_c1", tmp_path / "GPEN-BFR-256.pth")
+    weights = save_filled("gpen256_n05_c1", tmp_path / "GPEN-BFR-256.pth")
     expected = np.load(shared_models / "expected/gpen256_facegan_process.npz")
     face = np.ascontiguousarray(cv2.resize(expected["src_bgr"], (256, 256))[..., ::-1])
     with open_original("gpen-bfr-256", weights) as original:
@@ -35,8 +32,8 @@ def test_gpen_is_run_as_its_authors_do(shared_models: Path, tmp_path: Path) -> N
     assert np.abs(swapped.astype(int) - expected["out_bgr"]).max() > 1, "the colour order matters"
 
 
-def test_retinaface_is_fed_bgr_minus_the_mean(shared_models: Path, tmp_path: Path) -> None:
-    weights = save_filled(shared_models, "retinaface_r50", tmp_path / "RetinaFace-R50.pth")
+def test_retinaface_is_fed_bgr_minus_the_mean(tmp_path: Path) -> None:
+    weights = save_filled("retinaface_r50", tmp_path / "RetinaFace-R50.pth")
     with open_original("retinaface-r50", weights) as original:
         outputs = original.run({"image": fill.image_u8("retina", 64, 96)[None]})
     anchors = 2 * (8 * 12 + 4 * 6 + 2 * 3)
@@ -48,8 +45,8 @@ def test_retinaface_is_fed_bgr_minus_the_mean(shared_models: Path, tmp_path: Pat
     np.testing.assert_allclose(outputs["conf"].sum(axis=-1), 1, atol=1e-6)
 
 
-def test_a_checkpoint_of_another_network_is_named(shared_models: Path, tmp_path: Path) -> None:
-    weights = save_filled(shared_models, "gpen64_n025_c1", tmp_path / "wrong.pth")
+def test_a_checkpoint_of_another_network_is_named(tmp_path: Path) -> None:
+    weights = save_filled("gpen64_n025_c1", tmp_path / "wrong.pth")
     for network in ("gpen-bfr-256", "retinaface-r50", "parsenet", "realesrnet-x2"):
         with pytest.raises(CheckpointError) as caught:
             open_original(network, weights)

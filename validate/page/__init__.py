@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cameo.bundle import MODES
+from cameo.modes import MODES
 from metrics.measurement import Measurement, find
 from validate.page.environment import environment
 from validate.page.parts import parts, tightest

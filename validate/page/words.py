@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 
-from cameo.bundle import MODES
+from cameo.modes import MODES
 from metrics import known
 from metrics.measurement import Gate, Measurement
 from metrics.sizes import Size

@@ -110,6 +110,7 @@ def heic_of(image, **options):
 
 
 def test_heic_is_read_upright_and_in_its_colours():
+    known = set(Image.OPEN)  # other libraries may have registered what they like
     orientation = Image.Exif()
     orientation[0x0112] = 6
     content = heic_of(IMAGE, quality=-1, chroma=444, matrix_coefficients=0)
@@ -121,7 +122,7 @@ def test_heic_is_read_upright_and_in_its_colours():
     expected = reference(np.rot90(PIXELS, -1), DISPLAY_P3)
     assert np.abs(picture.pixels - expected).mean() < 0.6
     assert picture.note == ""
-    assert "HEIF" not in Image.OPEN, "Pillow of the whole process is left as it was"
+    assert set(Image.OPEN) == known, "Pillow of the whole process is left as it was"
 
 
 def test_damaged_heic_is_refused():
