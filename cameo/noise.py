@@ -16,6 +16,7 @@ from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
 PREFIX: Final = "noise_"
+SEED: Final = "seed"
 
 
 class SeededNoise(Session):
@@ -31,9 +32,9 @@ class SeededNoise(Session):
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output of the network; besides its inputs, `feeds` may hold `seed`."""
-        given = {name: feed for name, feed in feeds.items() if name != "seed"}
+        given = {name: feed for name, feed in feeds.items() if name != SEED}
         batch = len(next(iter(given.values())))
-        generator = np.random.default_rng(int(feeds.get("seed", np.int64(0))))
+        generator = np.random.default_rng(int(feeds.get(SEED, np.int64(0))))
         for spec in self._noises:
             shape = [side for side in spec.shape[1:] if isinstance(side, int)]
             drawn = generator.standard_normal((1, *shape), np.float32)

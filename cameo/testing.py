@@ -18,6 +18,7 @@ from typing import Final
 from cameo.artifact import sha256_of, size_of
 from cameo.backends import FAKES, SessionOptions
 from cameo.bundle import MANIFEST_NAME, EngineEntry, Manifest, NetworkEntry, StoredFile
+from cameo.noise import SEED
 from cameo.session import Session, Tensor
 from cameo.tensors import TensorSpec
 
@@ -26,7 +27,7 @@ IMAGE, RESULT = TensorSpec("image", "uint8", PICTURE), TensorSpec("result", "uin
 
 
 class FakeSession(Session):
-    """Runs `compute(image, **others) -> {output: tensor}`, the other feeds by their names.
+    """Runs `compute(image, **others) -> {output: tensor}`, the other feeds by their names (a seed is for noise alone).
 
     `shapes` are those of the images it was fed so far.
     """
@@ -44,7 +45,7 @@ class FakeSession(Session):
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         self.shapes.append(feeds["image"].shape)
-        others = {name: feed for name, feed in feeds.items() if name != "image"}
+        others = {name: feed for name, feed in feeds.items() if name not in ("image", SEED)}
         return dict(self._compute(feeds["image"], **others))
 
     def close(self) -> None:
