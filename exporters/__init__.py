@@ -12,7 +12,7 @@
     untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes
 
 What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out. Why a family says all that
-itself: docs/decisions/133.
+itself: docs/decisions/133. CONTRIBUTING.md shows a whole one, which a test builds and serves: docs/decisions/130.
 """
 
 from __future__ import annotations
