@@ -18,7 +18,7 @@ BIN  := .venv/bin
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test engines validate report serve bench bench-gpu style quality clean
+.PHONY: help demo test test-quick engines validate report serve bench bench-gpu style quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,8 +34,14 @@ $(VENV): pyproject.toml constraints.txt
 demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 	@$(BIN)/python -m demo
 
-test: $(VENV) ## run the tests
-	@$(BIN)/python -m pytest
+test: $(VENV) ## run the tests, on all cores
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What needs no build, no child process and no TensorFlow.
+QUICK := tests/cameo tests/metrics tests/engines tests/test_arrows.py tests/test_decisions.py
+
+test-quick: $(VENV) ## run the quick ones of them, while writing
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu and not weights' $(QUICK)
 
 engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp32,bf16,fp16,int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=600] [PART=gpen-bfr-512=g_ema] [OUT=build/dctnet]
 	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }
