@@ -37,7 +37,7 @@ demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 test: $(VENV) ## run the tests
 	@$(BIN)/python -m pytest
 
-engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp16|int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=1500] [PART=gpen-bfr-512=g_ema] [OUT=build/dctnet]
+engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp32,bf16,fp16,int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=600] [PART=gpen-bfr-512=g_ema] [OUT=build/dctnet]
 	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }
 	@$(BIN)/python -m pipeline build $(MODEL) --weights $(WEIGHTS) --out $(OUT) --engines '$(ENGINES)' --gpu '$(GPU)' \
 		--precision '$(PRECISION)' $(if $(CALIBRATION),--calibration $(CALIBRATION)) \
@@ -50,10 +50,10 @@ validate: $(VENV) ## compare a bundle with its original: MODEL=dctnet [PHOTOS=fo
 report: validate ## the same, and say where the report is
 	@echo "open $(OUT)/report.html"
 
-serve: $(VENV) ## serve a bundle over HTTP: MODEL=dctnet [PORT=8000] [OUT=build/dctnet]
+serve: $(VENV) ## serve a bundle over HTTP, on this machine alone: MODEL=dctnet [PORT=8000] [OUT=build/dctnet]
 	@$(BIN)/cameo serve $(OUT) --port $(PORT)
 
-bench: $(VENV) ## measure every target of the README, interleaved with the originals (minutes)
+bench: $(VENV) ## measure every figure of docs/measurements, interleaved with the originals (minutes)
 	@$(BIN)/python -m bench
 
 bench-gpu: $(if $(GPU_PYTHON),,$(VENV)) ## measure GPEN on this machine's NVIDIA GPU: [WEIGHTS=folder] [GPU_PYTHON=python with PyTorch for CUDA]

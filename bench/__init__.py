@@ -1,4 +1,4 @@
-"""`make bench`: every figure that the README promises, measured on this machine in one run.
+"""`make bench`: every figure of docs/measurements, measured on this machine in one run.
 
     python -m bench [dctnet|gpen ...] [--out build/bench]
 

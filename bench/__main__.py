@@ -21,7 +21,7 @@ console = Console(highlight=False, soft_wrap=True)
 def main(arguments: list[str] | None = None) -> int:
     """Measure the families asked for, write the tables, and return 1 if a promise does not hold."""
     known = [module.name for module in pkgutil.iter_modules(families.__path__)]
-    parser = argparse.ArgumentParser(prog="bench", description="Measure every figure that the README promises.")
+    parser = argparse.ArgumentParser(prog="bench", description="Measure every figure of docs/measurements.")
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(known)}; all, if none is named")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     asked = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Checkpoints of the published shapes with random weights: full-size weights are not ours to ship.
 
 Time and memory do not depend on the weights; fidelity is measured on activations of the size that training gives, which
-the networks' own initialisers (equalised learning rate, He) see to. What they draw is noise.
+the networks' own initialisers (equalised learning rate, He) see to. What they draw is noise (docs/decisions/070).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How many rows a network is given at once: the one place that decides it.
 
 A flow has crops, heads or tiles, one after another, and cares for the results of each. Batches of four faces of 512
-pixels were as fast as any on the CPUs measured (docs/measurements), and their activations still fit where a photo's do.
+pixels were as fast as any on the CPUs measured, and their activations still fit where a photo's do
+(docs/decisions/135).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Networks that were trained on colour photos tint what they paint: GPEN gave a grey portrait's face other levels in red,
 green and blue, up to 12 apart. So the flows take the brightness of what is made of a photo without colour: Y of
-Rec. 601, as JPEG stores it and OpenCV's YUV means it, which leaves every grey pixel exactly as it is.
+Rec. 601, as JPEG stores it and OpenCV's YUV means it, which leaves every grey pixel exactly as it is
+(docs/decisions/106).
 """
 
 from __future__ import annotations

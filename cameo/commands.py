@@ -1,4 +1,4 @@
-"""The `cameo` command: run, serve, info, plan, doctor."""
+"""The `cameo` command: run, serve, info, plan, doctor. By argparse, which comes with Python (docs/decisions/006)."""
 
 from __future__ import annotations
 
@@ -260,10 +260,12 @@ def _check_apart(photos: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 def _info(parsed: argparse.Namespace) -> int:
     from cameo.bundle import Bundle
+    from cameo.flows import flow_module
 
     bundle = Bundle(parsed.bundle)
+    takes = " and ".join(flow_module(bundle.manifest.flow).TAKES)
     built_with = bundle.manifest.provenance.get("cameo", "?")
-    print(f"{bundle.folder}: model {bundle.manifest.model}, built with cameo {built_with}")
+    print(f"{bundle.folder}: model {bundle.manifest.model}, which takes {takes}, built with cameo {built_with}")
     for network in bundle.networks.values():
         file, sha256 = (network.source.get(name, "?") for name in ("file", "sha256"))
         print(f"\n{network.name}  from {file} (sha256 {sha256!s:.12}...)")

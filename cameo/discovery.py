@@ -1,4 +1,4 @@
-"""What a folder offers is found by file name: no registry to edit, no list of names to forget."""
+"""What a folder offers is found by file name: no registry to edit, no list of names to forget (docs/decisions/133)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 GPEN's generators that enlarge (`gpen-sr-128-256`) fill the levels above their input's size with Gaussian noise, which
 the original draws anew at every call. In an engine it is an input like any other, `noise_0`, `noise_1`, ..., and
-whoever does not feed it gets that of the feed `seed`, an integer (0 where there is none).
+whoever does not feed it gets that of the feed `seed`, an integer (0 where there is none; docs/decisions/081).
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ class SeededNoise(Session):
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output of the network; besides its inputs, `feeds` may hold `seed`."""
         given = {name: feed for name, feed in feeds.items() if name != "seed"}
+        batch = len(next(iter(given.values())))
         generator = np.random.default_rng(int(feeds.get("seed", np.int64(0))))
         for spec in self._noises:
             shape = [side for side in spec.shape[1:] if isinstance(side, int)]
             drawn = generator.standard_normal((1, *shape), np.float32)
-            given.setdefault(spec.name, drawn.repeat(len(feeds["image"]), axis=0))
+            given.setdefault(spec.name, drawn.repeat(batch, axis=0))
         return self._session.run(given)
 
     def close(self) -> None:

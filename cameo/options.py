@@ -5,6 +5,7 @@
         size: int | None = option(720, "short side in pixels at which the networks work", least=16, none="full")
 
 A value is checked when the dataclass is made, by whatever door it came; doors that have text hand it to `from_text`.
+Why pydantic does not do it: docs/decisions/134.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Will it fit: the memory that engines planned, against the memory of a GPU.
 
 TensorRT engines are built with a log that says how many bytes of weights and activations each optimization profile
-takes. All networks of a flow stay loaded, and take turns with one buffer of activations, so the flow needs
+takes. All networks of a flow stay loaded, and take turns with one buffer of activations (docs/decisions/023), so the
+flow needs
 
     context + sum of weights + largest activations
 

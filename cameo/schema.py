@@ -1,4 +1,4 @@
-"""JSON into dataclasses, strictly: what the type hints say, no field too many, none too few.
+"""JSON into dataclasses, strictly: what the type hints say, no field too many, none too few (docs/decisions/120).
 
     str                   one line of at most 4096 printable characters; none that steers a terminal, no half surrogate
     int                   a whole number from 0 to 2^53, never true or false

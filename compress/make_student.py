@@ -1,4 +1,7 @@
-"""Checkpoint → student: depthwise-separable convolutions, and fewer channels if asked for, taught by the original."""
+"""Checkpoint → student: depthwise-separable convolutions, and fewer channels if asked for, taught by the original.
+
+Why it is that, and no small network from scratch: docs/decisions/095.
+"""
 
 from __future__ import annotations
 

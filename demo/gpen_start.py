@@ -1,7 +1,7 @@
 """What the training of GPEN's demo weights starts from: a generator that returns its input, or a smaller one, grown.
 
 The photo passes in six channels of the first level, as x and -x. A leaky ReLU f loses no information about x when it
-sees both: f(x) - f(-x) = (1 + slope) x, and f(f(x)) - f(f(-x)) = (1 + slope**2) x, gains aside.
+sees both: f(x) - f(-x) = (1 + slope) x, and f(f(x)) - f(f(-x)) = (1 + slope**2) x, gains aside (docs/decisions/060).
 """
 
 import math

@@ -5,7 +5,7 @@
 
 The background network starts as the identity, the head network from the background's weights. They see crops of freely
 licensed photos and are graded on their final output, after the guided filter. Each is written as a frozen TensorFlow
-graph, the form in which DCT-Net's authors ship theirs.
+graph, the form in which DCT-Net's authors ship theirs (docs/decisions/010).
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
 Both libraries have the same Python interface, so the functions here take the imported module (`trt`). Precision is in
 the graph; TF32, which would round the products of an FP32 graph to 10 bits, is switched off. One stream: auxiliary
-streams only reserve memory in networks that are one chain (DCT-Net at 1024²: 8 MiB).
+streams only reserve memory in networks that are one chain (DCT-Net at 1024²: 8 MiB; docs/decisions/021).
 
 Where the planned bytes come from. The builder says at level INFO, for every optimization profile in turn, "Total
 Activation Memory: N bytes", and once "Total Weights Memory: N bytes". A build for several GPUs says so once, not once
 per GPU; so each target is planned by a build of its own (a second or less, thrown away), whose N-th figure is the N-th
-profile's, and the engine that is kept is built for all targets together.
+profile's, and the engine that is kept is built for all targets together (docs/decisions/020).
 """
 
 from __future__ import annotations
@@ -112,19 +112,22 @@ class Builder:
                 f"{self._engine} needs input ranges for {self._source.name}, whose input '{dynamic[0].name}' is "
                 "dynamic: give its recipe at least one InputRange"
             )
+        names = next((_axes(tensor) for tensor in inputs if tensor.name == "image"), ())
         profiles = []
         for range_ in self._ranges:
             profile = builder.create_optimization_profile()
             for tensor in inputs:
-                shapes = [self._shape(tensor, wanted) for wanted in (range_.min, range_.opt, range_.max)]
+                shapes = [self._shape(tensor, wanted, names) for wanted in (range_.min, range_.opt, range_.max)]
                 profile.set_shape(tensor.name, *shapes)
             profiles.append(profile)
         return profiles
 
-    def _shape(self, tensor: Any, image: Sequence[int]) -> tuple[int, ...]:
-        """The shape of one input for a given shape of `image`; the others share its batch size only."""
+    def _shape(self, tensor: Any, image: Sequence[int], names: Sequence[str]) -> tuple[int, ...]:
+        """The shape of one input for a given shape of `image`: the others share its batch, and axes of its `names`."""
         shape = tuple(tensor.shape)
-        wanted = tuple(image) if tensor.name == "image" else (image[0], *shape[1:])
+        named = {name: size for name, size in zip(names, image, strict=False) if name}
+        own = [named.get(name, axis) if axis == -1 else axis for name, axis in zip(_axes(tensor), shape, strict=True)]
+        wanted = tuple(image) if tensor.name == "image" else (image[0], *own[1:])
         fits = len(wanted) == len(shape) and -1 not in wanted
         if not fits or any(axis not in (-1, size) for axis, size in zip(shape, wanted, strict=True)):
             raise EngineError(
@@ -132,6 +135,11 @@ class Builder:
                 f"{self._source.name}: correct the ranges of its recipe"
             )
         return wanted
+
+
+def _axes(tensor: Any) -> tuple[str, ...]:
+    """The names that the graph gives the axes of an input ("N", "H", "W"), "" where it gives none."""
+    return tuple(tensor.get_dimension_name(axis) or "" for axis in range(len(tensor.shape)))
 
 
 def _strongly_typed(trt: ModuleType) -> int:

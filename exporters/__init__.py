@@ -11,7 +11,8 @@
     examples.py     where a network takes something else than one photo: examples(network, inputs, photos) -> feeds
     untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes
 
-What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out.
+What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out. Why a family says all that
+itself: docs/decisions/133.
 """
 
 from __future__ import annotations

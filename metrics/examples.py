@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cameo.errors import EngineError
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
@@ -50,6 +52,16 @@ class Examples:
         height, width = sized[0].shape[1:3]
         for photo in photos:
             yield {"image": fit(photo, (int(height), int(width)))[None]}
+
+    def of_noise(self, inputs: Sequence[TensorSpec], size: Size, batch: int = 1) -> Feeds:
+        """Feeds that need no photo, for timing: what a picture of noise gives, `batch` times.
+
+        Raises:
+            EngineError: as `feeds`.
+        """
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        (feeds,) = self.feeds(inputs, [noise], size)
+        return {name: feed.repeat(batch, axis=0) for name, feed in feeds.items()}
 
 
 def at_size(spec: TensorSpec, size: Size) -> TensorSpec:

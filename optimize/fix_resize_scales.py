@@ -2,7 +2,7 @@
 
 TensorFlow code asks for `2 * shape(x)`; the converted graph carries that arithmetic along, which keeps engine builders
 from planning memory tightly. The size subgraph is small and integer only: it is evaluated on two unrelated shapes,
-and if both give the same whole-number ratio to the input, that ratio is the scale.
+and if both give the same whole-number ratio to the input, that ratio is the scale (docs/decisions/003).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ShuffleNet's shuffle is stack, transpose, reshape, split: five nodes and two layouts for what is a permutation of
 channels. Such a chain moves numbers and computes none, so what it does can be read off by running it: every source is
 filled with the numbers of its own elements, and the result says where each element came from. If element (c, h, w) of
-the result is always element (p(c), h, w) of the sources joined along the channels, the chain is
+the result is always element (p(c), h, w) of the sources joined along the channels, the chain is (docs/decisions/003)
 
     Gather(Concat(sources), p)
 """

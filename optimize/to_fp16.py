@@ -1,4 +1,4 @@
-"""Converts a graph to FP16, except where that would show.
+"""Converts a graph to FP16, except where that would show (docs/decisions/050 has the libraries that do not).
 
 1. Every tensor's range is collected on calibration photos, each also at double contrast.
 2. Nodes that FP16 cannot hold stay in FP32 (`precision/suspects.py`), the others become FP16, with casts between.

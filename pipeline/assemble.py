@@ -1,4 +1,4 @@
-"""Puts what was built together as a bundle: beside the old one, then in its place as a whole."""
+"""Puts what was built together as a bundle: beside the old one, then in its place as a whole (docs/decisions/005)."""
 
 from __future__ import annotations
 

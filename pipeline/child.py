@@ -1,4 +1,4 @@
-"""Runs one stage in a process of its own, so that its memory is measured and its crash stays there.
+"""Runs one stage in a process of its own: its memory is measured, and its crash stays there (docs/decisions/004).
 
     python -m pipeline.child MODULE:CLASS PARAMETERS_JSON SOURCE OUT [ANSWER_FD]
 

@@ -53,7 +53,7 @@ def list_() -> None:
     import engines
     import exporters
     import optimize
-    from metrics import metric_names
+    from metrics import FACE, metric_names
 
     rows = {
         "models": list(exporters.models()),
@@ -61,7 +61,7 @@ def list_() -> None:
         "passes": optimize.pass_names(),
         "converts": list(optimize.conversions()),
         "engines": engines.engine_names(),
-        "metrics": metric_names(),
+        "metrics": metric_names(FACE),
     }
     for title, names in rows.items():
         console.print(f"[bold]{title:9}[/bold] {' '.join(names)}")
@@ -136,7 +136,7 @@ def prune(
     network: NetworkName,
     weights: Annotated[Path, typer.Option(help="The checkpoint to prune.")],
     ratio: Annotated[float, typer.Option(help="The share of channels to remove (0.3).")],
-    out: Annotated[Path, typer.Option(help="The checkpoint to write: .pb for DCT-Net, .pth for GPEN.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write, a file like the one that is read (.pb, .pth).")],
     stage: Annotated[list[str] | None, typer.Option(help="GROUP=RATIO, also with * in the name; repeatable.")] = None,
     multiple: Annotated[int, typer.Option(help="Widths are rounded down to a multiple of it.")] = 8,
     importance: Annotated[str, typer.Option(help="taylor (needs photos), l2, or auto.")] = "auto",
@@ -225,7 +225,9 @@ def _split(names: str) -> tuple[str, ...]:
 def _network_part(text: str) -> tuple[str, str]:
     network, _, name = text.partition("=")
     if not (network and name):
-        raise CheckpointError(f"--part {text}: expected NETWORK=NAME, such as gpen-bfr-512=g_ema")
+        raise CheckpointError(
+            f"--part {text}: expected NETWORK=NAME, a network of the model and what its file calls the weights (g_ema)"
+        )
     return network, name
 
 

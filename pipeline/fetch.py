@@ -1,4 +1,4 @@
-"""Fetches the authors' files of a model from ModelScope, with its own hub client.
+"""Fetches the authors' files of a model from ModelScope, with its own hub client (docs/decisions/040).
 
     OUT/<file>                  a file that is whole and verified: downloaded beside its place, then renamed into it
     OUT/fetched.json            what was fetched: repository, revision; path, sha256, size and date of every file

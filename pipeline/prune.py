@@ -8,14 +8,12 @@ the pruned network taking turns.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import numpy as np
 
 import exporters
 from cameo.artifact import Artifact
@@ -26,6 +24,8 @@ from compress.make_student import MakeStudent
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
 from engines import InputRange, engine
+from metrics.examples import Examples
+from metrics.sizes import Size
 from metrics.timing import Rounds, interleaved, milliseconds
 from pipeline.stages import graph_of
 from pipeline.store import Result, Store, copy_into_place
@@ -128,7 +128,7 @@ def prune_and_measure(
     copy_into_place(result.artifact.path, out)
     sources = ((original, request.part), (Artifact.of(out), ""))
     exported = [graph_of(request.network, artifact, store, part).artifact for artifact, part in sources]
-    return result.facts, list(costs(result, exported, stage.size, store))
+    return result.facts, list(costs(request.network, result, exported, stage.size, store))
 
 
 def fidelity(facts: Mapping[str, Any]) -> str:
@@ -154,7 +154,7 @@ def _store(out: Path) -> Path:
     return out.parent / ".store"
 
 
-def costs(pruned: Result, exported: list[Artifact], size: tuple[int, int], store: Store) -> Iterator[Cost]:
+def costs(network: str, pruned: Result, exported: list[Artifact], size: Size, store: Store) -> Iterator[Cost]:
     """Parameters, MACs, planned memory and latency of two graphs, the original first."""
     at = f"at {size[1]}x{size[0]}"
     before, after = pruned.facts["parameters"]
@@ -162,11 +162,11 @@ def costs(pruned: Result, exported: list[Artifact], size: tuple[int, int], store
     before, after = pruned.facts["macs"]
     yield Cost(f"MACs {at}", "billion", before / 1e9, after / 1e9)
     yield _planned_memory(exported, size, store)
-    before, after = _latencies_ms([graph.path for graph in exported], size)
+    before, after = latencies_ms(exporters.examples_of(network), [graph.path for graph in exported], size)
     yield Cost(f"latency {at}, ONNX Runtime", "ms", before, after)
 
 
-def _planned_memory(exported: list[Artifact], size: tuple[int, int], store: Store) -> Cost:
+def _planned_memory(exported: list[Artifact], size: Size, store: Store) -> Cost:
     what = f"planned memory at {size[1]}x{size[0]}, FP32 on {TARGET}"
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return Cost(what, "MiB", None, None, "the package tensorrt-rtx is not installed")
@@ -180,11 +180,11 @@ def _planned_memory(exported: list[Artifact], size: tuple[int, int], store: Stor
     return Cost(what, "MiB", before, after)
 
 
-def _latencies_ms(graphs: list[Path], size: tuple[int, int]) -> list[float]:
+def latencies_ms(examples: Examples, graphs: Sequence[Path], size: Size) -> list[float]:
     """Medians of rounds in which each graph runs once: what slows a round down slows all of them."""
-    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     sessions = [backend("onnxruntime").open_session(graph, SessionOptions(device="cpu")) for graph in graphs]
-    runs = [partial(milliseconds, partial(session.run, {"image": image})) for session in sessions]
+    feeds = examples.of_noise(sessions[0].inputs, size)
+    runs = [partial(milliseconds, partial(session.run, feeds)) for session in sessions]
     taken = interleaved(runs, Rounds(ROUNDS, ROUNDS), warm_up_runs=WARM_UP)
     for session in sessions:
         session.close()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import engines
+import exporters
 from cameo.backends import backend
 from cameo.bundle import Profile
 from exporters.recipe import Recipe
@@ -51,8 +52,9 @@ def with_recommendations(
 
 def _measured(recipe: Recipe, engine: str, result: Result, rival: Result, store: Store) -> dict[str, Any]:
     runs = [p for p in engines.engine(engine).PRECISIONS["fp32"] if backend(engine).why_unavailable(p) is None]
-    shape = recipe.ranges[0].opt
-    stage = CompareSpeed(engine, rival.artifact.path.resolve(), rival.artifact.sha256, runs[-1], shape)
+    batch, *size = recipe.ranges[0].opt[:3] if recipe.ranges else (1, *recipe.sizes.latency)
+    feeding = (size[0], size[1]), batch, exporters.examples_of(recipe.network)
+    stage = CompareSpeed(engine, rival.artifact.path.resolve(), rival.artifact.sha256, runs[-1], *feeding)
     return dict(store.run(stage, result.artifact).facts)
 
 

@@ -18,6 +18,7 @@ from pipeline.stages import weights_in
 from pipeline.whereabouts import whereabouts
 from validate.compare import ValidationOptions, run_validation
 from validate.flow import NAME as FLOW
+from validate.flow import feeds_of
 from validate.report import FlowPicture, write
 from validate.results import Report
 
@@ -54,19 +55,20 @@ def validate_bundle(
     for photo in report.skipped_photos:
         say(f"skipped {photo.name}: {photo.why}")
     unreadable = {photo.name for photo in report.skipped_photos}
-    first = next(path for path in chosen if path.name not in unreadable)
-    write(report, folder, _flow_picture(folder, first, known.flow_options))
+    whole = [path for path in chosen if path.name not in unreadable]
+    write(report, folder, _flow_picture(folder, whole, known.flow_options))
     return report
 
 
-def _flow_picture(folder: Path, photo: Path, options: Mapping[str, Any]) -> FlowPicture:
-    """The first photo and what the whole flow makes of it, on the engines that `cameo.load` picks here."""
-    pixels = read_photo(photo)
+def _flow_picture(folder: Path, photos: Sequence[Path], options: Mapping[str, Any]) -> FlowPicture:
+    """The first photos and what the whole flow makes of them, on the engines that `cameo.load` picks here."""
     with cameo.load(folder, **options) as loaded:
+        first = {path.name: read_photo(path) for path in photos[: len(loaded.takes)]}
+        pixels = next(iter(feeds_of(loaded.takes, first).values()))
         made = loaded.run(pixels)
         engines = {entry.label for entry in loaded.engines.values()}
         notes = " ".join(filter(None, (*loaded.flow.notes, made.note)))
-    caption = f"{photo.name} through the whole flow on {', '.join(sorted(engines))}. {notes}"
+    caption = f"{' and '.join(first)} through the whole flow on {', '.join(sorted(engines))}. {notes}"
     return FlowPicture.of(pixels, made.image, caption)
 
 

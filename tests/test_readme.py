@@ -1,12 +1,15 @@
-"""What the README tells a newcomer to type, typed."""
+"""What the README and the pages beside it tell a newcomer to type, typed."""
 
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +20,23 @@ from cameo.images import read_photo
 from validate.results import Report
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-CAMEO_LINES = [
-    line.split("#")[0].strip().removeprefix(".venv/bin/")
-    for _, block in BLOCKS
-    for line in block.splitlines()
-    if line.startswith(".venv/bin/cameo")
-]
+PAGES = "\n".join(page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGES, re.DOTALL | re.MULTILINE)
+
+
+def lines_of(block: str, program: str) -> list[str]:
+    """The lines of a block that run `program`, without their comments."""
+    lines = (line.split("#")[0].strip().removeprefix(".venv/bin/") for line in block.splitlines())
+    return [line for line in lines if line.startswith(program)]
+
+
+CAMEO_LINES = [line for _, block in BLOCKS for line in lines_of(block, "cameo ") if "cameo serve" not in line]
+PIPELINE_LINES = [line for _, block in BLOCKS for line in lines_of(block, "python -m pipeline ")]
+SERVED = [(line, lines_of(block, "curl ")) for _, block in BLOCKS for line in lines_of(block, "cameo serve ")]
+ELSEWHERE = ("fetch", "prune")
+"""Another's server, and a minute of measuring: tests/pipeline/test_fetch.py and test_prune.py run them small."""
+EXAMPLES = [block for language, block in BLOCKS if language == "python"]
+MAKE_LINES = [line for _, block in BLOCKS for line in lines_of(block, "make ")]
 
 
 @dataclass(frozen=True)
@@ -82,47 +94,110 @@ def test_a_second_demo_builds_nothing_and_says_so(demo: Demo) -> None:
     assert output.count("nothing to do") == 2
 
 
+def with_the_demos_files(line: str) -> str:
+    """The line, with the demo's bundles, weights and photo in the place of the reader's."""
+    line = line.replace("build/dctnet", "build/demo").replace("build/gpen-bfr-512", "build/demo-gpen")
+    line = line.replace("weights/dctnet", "demo")
+    return re.sub(r"(?<=[ @])(photo|group)\.jpg", str(ROOT / "demo/photo.jpg"), line)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", CAMEO_LINES)
 def test_cameo_commands(line: str, demo: Demo) -> None:
-    photo = str(ROOT / "demo/photo.jpg")
-    typed = line.replace("build/dctnet", "build/demo").replace("build/gpen-bfr-512", "build/demo-gpen")
-    typed = re.sub(r" (photo|group)\.jpg", f" {photo}", typed)
-    output = python(["-m", "cameo.commands", *shlex.split(typed)[1:]], demo.folder)
+    typed = shlex.split(with_the_demos_files(line))
+    output = python(["-m", "cameo.commands", *typed[1:]], demo.folder)
     assert output.strip()
-    if " run " in line:
-        assert (demo.folder / typed.rpartition(" -o ")[2]).stat().st_size > 10_000
+    if "-o" in typed:
+        assert (demo.folder / typed[typed.index("-o") + 1]).stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_python_example(demo: Demo) -> None:
-    example = next(block for language, block in BLOCKS if language == "python")
-    (demo.folder / "cartoon.png").unlink(missing_ok=True)
+def test_pipeline_commands_in_their_order(demo: Demo) -> None:
+    for line in PIPELINE_LINES:
+        typed = shlex.split(with_the_demos_files(line))
+        if typed[3] in ELSEWHERE:
+            continue
+        assert python(typed[1:], demo.folder).strip()
+        if "--out" in typed:
+            assert (demo.folder / typed[typed.index("--out") + 1]).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("line", [line for line in PIPELINE_LINES if line.split()[3] in ELSEWHERE])
+def test_other_pipeline_commands_have_their_options(line: str) -> None:
+    told = python(["-m", "pipeline", line.split()[3], "--help"], ROOT)
+    assert all(option in told for option in line.split() if option.startswith("--"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_python_examples(example: str, demo: Demo) -> None:
+    pictures = [demo.folder / name for name in re.findall(r"save\(\"([^\"]+)\"\)", example)]
+    for picture in pictures:
+        picture.unlink(missing_ok=True)
     python(["-c", example], demo.folder)
-    assert (demo.folder / "cartoon.png").stat().st_size > 10_000
+    assert all(picture.stat().st_size > 10_000 for picture in pictures)
+    assert pictures
+
+
+@contextmanager
+def serving(bundle: str, folder: Path) -> Iterator[str]:
+    """The address of `cameo serve` with a bundle of `folder`, until the block is left."""
+    command = [sys.executable, "-m", "cameo.commands", "serve", bundle, "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield next(match[0] for line in server.stdout if (match := re.search(r"http://[\w.:]+", line)))
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode in (0, 130), "Ctrl-C ends it; 0 where a shell started the tests with it ignored"
 
 
 @pytest.mark.slow
 def test_serving(demo: Demo) -> None:
-    command = [sys.executable, "-m", "cameo.commands", "serve", "build/demo", "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=demo.folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        where = next(match[0] for line in server.stdout if (match := re.search(r"http://[\w.:]+", line)))
+    with serving("build/demo", demo.folder) as where:
         photo = (ROOT / "demo/photo.jpg").read_bytes()
         with urllib.request.urlopen(f"{where}/run", photo, timeout=60) as answer:
             assert answer.headers["X-Cameo-Faces"] == "1"
             served = read_photo(answer.read())
-        server.send_signal(signal.SIGINT)
-    assert server.returncode in (0, 130), "Ctrl-C ends it; 0 where a shell started the tests with it ignored"
     cartoon = read_photo(demo.folder / "build/demo/cartoon.png")
     assert np.array_equal(served, cartoon)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize(("serve", "lines"), SERVED)
+def test_curl(serve: str, lines: list[str], demo: Demo) -> None:
+    bundle = with_the_demos_files(serve).split()[2]
+    with serving(bundle, demo.folder) as where:
+        for line in lines:
+            typed = shlex.split(with_the_demos_files(line).replace("http://127.0.0.1:8000", where))
+            asked = subprocess.run(["curl", "-sS", *typed[1:]], cwd=demo.folder, capture_output=True, check=False)
+            assert asked.returncode == 0, f"{line}: {asked.stderr.decode()}"
+            if "-o" in typed:
+                assert read_photo(demo.folder / typed[typed.index("-o") + 1]).shape == (512, 512, 3)
+
+
 def test_there_is_something_to_type() -> None:
-    assert len(CAMEO_LINES) >= 4
+    assert len(CAMEO_LINES) >= 6
+    assert len(PIPELINE_LINES) >= 6
+    assert [len(lines) for _, lines in SERVED] == [1, 3]
+    assert len(EXAMPLES) == 2
+    assert len(MAKE_LINES) >= 10
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
-def test_make_targets_exist(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("line", MAKE_LINES)
+def test_make_targets_exist(line: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    _, target, *settings = line.split()
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for name in (setting.partition("=")[0] for setting in settings):
+        assert f"$({name})" in makefile or f"$({name}:" in makefile
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text())]
+    missing = [f"{page.name}: {link}" for page, link in links if ":" not in link and not (page.parent / link).exists()]
+    assert links
+    assert not missing

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
 from cameo.faces.face import Image, Points
+from metrics import FACE
 from metrics.landmarks import eye_distance, nearest, shift
 from metrics.measurement import Measurement
 from validate import fidelity
@@ -56,4 +57,4 @@ def _compare(subject: str, points: Points, original: Result, candidate: Result) 
     to_crop = similarity_in_crop_frame(points, square_template(CROP_SIZE, ZOOM))
     theirs, ours = (crop(result.image, to_crop, CROP_SIZE) for result in (original, candidate))
     moved = shift(nearest(points, original.found), nearest(points, candidate.found))
-    return ComparedFace(theirs, ours, fidelity.of_pictures(subject, theirs, ours), eye_distance(points), moved)
+    return ComparedFace(theirs, ours, fidelity.of_pictures(subject, theirs, ours, FACE), eye_distance(points), moved)

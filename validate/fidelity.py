@@ -10,7 +10,7 @@ import numpy as np
 from cameo.errors import EngineError
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from metrics import Picture, described, metric, metric_names
+from metrics import PICTURE, Picture, described, metric, metric_names
 from metrics.measurement import Measurement
 
 OUTPUT_DIFFERENCE = "max_difference/"
@@ -42,9 +42,9 @@ def measurements(
     return found
 
 
-def of_pictures(subject: str, original: Picture, candidate: Picture) -> list[Measurement]:
-    """Every metric of two pictures, uint8 `(H, W, C)` of one shape."""
-    return [described(name).of(subject, metric(name).measure(original, candidate)) for name in metric_names()]
+def of_pictures(subject: str, original: Picture, candidate: Picture, of: str = PICTURE) -> list[Measurement]:
+    """Every metric of two pictures, uint8 `(H, W, C)` of one shape, or of two crops of one aligned `FACE`."""
+    return [described(name).of(subject, metric(name).measure(original, candidate)) for name in metric_names(of)]
 
 
 def worst(runs: Iterable[Measurement]) -> list[Measurement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -63,16 +64,17 @@ def scale_bar() -> bytes:
 
 @dataclass(frozen=True)
 class FlowPicture:
-    """What the whole model makes of a photo: both encoded, and a sentence about it."""
+    """What the whole model makes of its photos: them, by the names that it takes, and the result, encoded."""
 
-    before: bytes
+    before: Mapping[str, bytes]
     after: bytes
     caption: str
 
     @classmethod
-    def of(cls, before: Image, after: Image, caption: str) -> FlowPicture:
-        """The photo and the result, uint8 `(H, W, 3)` RGB, made small enough for a page."""
-        return cls(jpeg(shrink(before, _LONGEST_SHOWN)), jpeg(shrink(after, _LONGEST_SHOWN)), caption)
+    def of(cls, before: Mapping[str, Image], after: Image, caption: str) -> FlowPicture:
+        """The photos and the result, uint8 `(H, W, 3)` RGB, made small enough for a page, and a sentence about them."""
+        photos = {name: jpeg(shrink(photo, _LONGEST_SHOWN)) for name, photo in before.items()}
+        return cls(photos, jpeg(shrink(after, _LONGEST_SHOWN)), caption)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-import numpy as np
-
 from cameo.backends import SessionOptions, backend
 from cameo.discovery import module_path
+from metrics.examples import Examples
+from metrics.sizes import Size
 from metrics.timing import Rounds, interleaved, milliseconds
 
 WORTH_IT = 1.1
@@ -38,14 +38,16 @@ class CompareSpeed:
     rival: Path
     rival_sha256: str
     rival_precision: str
-    shape: tuple[int, ...]
+    size: Size
+    batch: int = 1
+    examples: Examples = field(default_factory=Examples)
 
     measures: ClassVar[bool] = True
 
     @property
     def rests_on(self) -> tuple[str, ...]:
-        """The backend that is timed."""
-        return (module_path("cameo.backends", self.engine),)
+        """The backend that is timed, and what feeds it."""
+        return (module_path("cameo.backends", self.engine), *self.examples.rests_on)
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write and return the median over rounds of the rival's time over INT8's, and the best times.
@@ -53,20 +55,20 @@ class CompareSpeed:
         Raises:
             EngineError: one of them cannot be run here.
         """
-        image = np.random.default_rng(0).integers(0, 256, self.shape, np.uint8)
         with ExitStack() as opening:
             pair = [
                 opening.enter_context(backend(self.engine).open_session(path, SessionOptions(precision, "cpu")))
                 for path, precision in ((source, "int8"), (self.rival, self.rival_precision))
             ]
-            runs = [partial(milliseconds, partial(session.run, {"image": image})) for session in pair]
+            feeds = self.examples.of_noise(pair[0].inputs, self.size, self.batch)
+            runs = [partial(milliseconds, partial(session.run, feeds)) for session in pair]
             own, theirs = interleaved(runs, Rounds(_ROUNDS, _ROUNDS))
         speedup = round(median(rival / mine for mine, rival in zip(own, theirs, strict=True)), 2)
         facts = {
             "against": self.rival_precision,
             "speedup": speedup,
             "latency_ms": round(min(own), 1),
-            "shape": list(self.shape),
+            "shape": [self.batch, *self.size, 3],
             "recommended": speedup >= WORTH_IT,
         }
         out.write_text(json.dumps(facts, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 The two libraries have the same Python interface, so the session takes the imported module (`trt`). Activation memory is
 the caller's (`USER_MANAGED`): sessions of one process take turns with one buffer, sized for the shapes at hand, which
-is never more than what the builder planned for the profile.
+is never more than what the builder planned for the profile (docs/decisions/023).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     Options, Request            what is chosen at loading (`FlowOptions`), and what for every call (`Declared`)
     open_flow(sessions, assets, options) -> Flow
 
-Doors (`cameo.load`, the command line, the server, validation) read these declarations, and know no flow by name.
+Doors (`cameo.load`, the command line, the server, validation) read these declarations, and know no flow by name
+(docs/decisions/134).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Into sRGB, from what an ICC profile says that the pixels are.
 
 By perceptual intent where the profile has tables for it, else by relative colorimetric; black stays black (black point
-compensation). A profile that changes no colour by more than a level is sRGB, whatever its name, and is not applied.
+compensation). A profile that changes no colour by more than a level is sRGB, whatever its name, and is not applied
+(docs/decisions/100).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Opens the formats that Cameo promises, and no other.
 
-Pillow ships some forty decoders, one of which starts Ghostscript (EPS); only those named here are ever reached.
+Pillow ships some forty decoders, one of which starts Ghostscript (EPS); only those named here are ever reached
+(docs/decisions/102).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How large a photo may be: what is beyond is refused from the header, before it is decoded."""
+"""How large a photo may be: what is beyond is refused from the header, before it is decoded (docs/decisions/103)."""
 
 from __future__ import annotations
 

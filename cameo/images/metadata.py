@@ -1,7 +1,8 @@
 """EXIF: which way up a photo is, what colours it is in, and what of it goes to the result.
 
 To the result goes what says when, with what and by whom the photo was taken (EXIF 2.32, tables 4 to 8). Not the place
-(GPS), the thumbnail, which shows the photo as it was, serial numbers and what makers add without saying what it is.
+(GPS), the thumbnail, which shows the photo as it was, serial numbers and what makers add without saying what it is:
+the list is of what is kept (docs/decisions/104).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Pillow refuses both, unless a global of the whole process lets it take both. Whether pixels are missing is found out by
 decoding twice, ended right away and ended after bits of another kind: if all pixels are there, the decoder has no use
-for what follows them, and both pictures are equal; what is missing is made up from the bits, or grey.
+for what follows them, and both pictures are equal; what is missing is made up from the bits, or grey
+(docs/decisions/101).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     GET  /health    the model, its engines and how many photos are inside; 503 while the engine answers no more
     GET  /          a page to try it with
 
-Whatever comes, the server stays up, answers others and keeps its memory:
+It is Starlette without FastAPI (docs/decisions/007). Whatever comes, the server stays up, answers others and keeps its
+memory (docs/decisions/121):
 
     connections.py   heads that do not end and answers that nobody reads are closed; connections are counted
     door.py          who may ask: the Host that it is bound to, the Origin that it served; every error is JSON

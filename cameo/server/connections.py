@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 with bounds: it would wait for ever for a head to end and for an answer to be taken.
 
 Each connection is looked at now and then. What it waits for is either the app's business (a photo on its way in or in
-work) or the client's: then there must be progress, counted in steps, so that a drop now and then is none.
+work) or the client's: then there must be progress, counted in steps, so that a drop now and then is none
+(docs/decisions/121).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ taylor    how much the image would change, to first order, if the channel were g
           that make a channel say nothing where they are normalised: GPEN's demodulation takes their scale away.)
 
 Neither needs labels. Source of the first-order criterion: Molchanov et al., Importance Estimation for Neural Network
-Pruning, CVPR 2019, with the change of the image in place of the change of a loss.
+Pruning, CVPR 2019, with the change of the image in place of the change of a loss (docs/decisions/091).
 """
 
 from __future__ import annotations

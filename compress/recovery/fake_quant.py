@@ -5,7 +5,7 @@
 Weights have one s per output channel, their largest magnitude / 127; inputs one per tensor, from a threshold. That is
 what `optimize/precision/int8_graph.py` writes into graphs. Backwards q is the identity where it does not clip
 (straight-through estimator). Convolutions that read the photo or give the picture stay in floating point, because 8
-bits with a sign are fewer than a photo has.
+bits with a sign are fewer than a photo has. Networks need no second form for it (docs/decisions/096).
 
 Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
 CVPR 2018; Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, 2013.

@@ -2,7 +2,7 @@
 
 Everything that a step depends on (weights, optimizer, step number, the best weights so far) is in one checkpoint that
 is renamed into place; batches and learning rate are functions of the step. So a run killed at any moment and started
-again ends as it would have ended.
+again ends as it would have ended (docs/decisions/092).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A part is a dict of tensors by name, called by the way to it (`ema.state_dict`; `.` for the file's outermost dict), or
 those keys of one dict that begin alike (`g_ema.`). Nothing is guessed: where several parts could be meant, they are
-listed.
+listed (docs/decisions/111).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pickles of torch.save, read as data: tensors, arrays and plain values are made, all else is refused by its name."""
+"""Pickles of torch.save, read as data: tensors, arrays and plain values are made, all else is refused by its name.
+
+Which values count as plain, and why torch's own list does not do: docs/decisions/113.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A checkpoint of today is a zip archive: a pickle, and the bytes of each tensor in a record of its own. torch neither
 compares the records' checksums nor looks whether a record is as long as its tensor, or compressed, before it maps it;
-all of that is done here. Files of before torch 1.6 are pickles with the bytes behind them, and have no checksums.
+all of that is done here (docs/decisions/112). Files of before torch 1.6 are pickles with the bytes behind them, and
+have no checksums.
 """
 
 from __future__ import annotations

@@ -98,6 +98,7 @@ def _add_batch_axis(graph: Any) -> str:
 
     The graph makes its batch of one by a slice with a new axis (or ExpandDims) right after the input, and drops it by
     a slice that shrinks axis 0 (or Squeeze) near the output; only unary or scalar-constant ops lie outside the two.
+    Once converted, that would be harder to see (docs/decisions/002).
     """
     nodes = {node.name: node for node in graph.node}
     if len(nodes["input_image"].attr["shape"].shape.dim) != 4:

@@ -6,7 +6,7 @@ p[o,i] c[o,k], so that mixing comes first, at the small size. The scales of p an
 stored dense weight are the weights to store.
 
 `SharedModulatedConv2d` is what a separable one builds on: no weight per sample, but d * conv(s * x, W) with the style s
-and the demodulation d (the algebra is in gpen_export.py).
+and the demodulation d (the algebra is in `export_form.py`).
 
 Source: Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020.
 """

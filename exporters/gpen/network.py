@@ -8,7 +8,7 @@
 
 Weights are stored as N(0, 1) and scaled when used (equalised learning rate). The modulated convolution makes one weight
 per sample and runs them as groups; the FIR filter runs on (N*C, 1, H, W), its upsampling by inserting zeros. Slow and
-wasteful on purpose: this is the reference of fidelity, speed and memory. `gpen_export.py` is the lean form,
+wasteful on purpose: this is the reference of fidelity, speed and memory. `export_form.py` is the lean form,
 `gpen_training.py` the one that learns.
 
 Every width comes from the shapes of a checkpoint, so that pruned and self-trained ones load as any other. Where the

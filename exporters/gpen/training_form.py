@@ -1,9 +1,9 @@
 """GPEN's generator for training: the numbers of its faithful form in less time, the more the larger the batch.
 
-The same modules with the same weights under the same names, computed otherwise. As in the export form (gpen_export.py,
-which has the algebra), styles scale what goes into a convolution and what comes out of it, so that a batch shares its
-weights; filters are depthwise convolutions; gains go into small factors. Unlike there, weights stay parameters that
-learn, pictures of every level can be seen by hooks, and have autocast's precision throughout.
+The same modules with the same weights under the same names, computed otherwise (docs/decisions/093). As in the export
+form (`export_form.py`, which has the algebra), styles scale what goes into a convolution and what comes out of it, so
+that a batch shares its weights; filters are depthwise convolutions; gains go into small factors. Unlike there, weights
+stay parameters that learn, pictures of every level can be seen by hooks, and have autocast's precision throughout.
 """
 
 from __future__ import annotations

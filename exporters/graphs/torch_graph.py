@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections import Counter
@@ -31,7 +32,7 @@ def export_graph(
     """The graph of a module that takes one float32 `(N, 3, H, W)`, with N dynamic, and H and W too if `any_size`.
 
     `size` is the (height, width) it is traced with, and the only one unless `any_size`. `others` are more float32
-    inputs, which the module takes as `*args`: their shapes by name, without N.
+    inputs, which the module takes after that one in this order: their shapes by name, without N.
     """
     import onnx_ir as ir
     import torch
@@ -41,6 +42,9 @@ def export_graph(
     if any_size:
         dynamic |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     more = others or {}
+    batched = tuple({0: dynamic[0]} for _ in more)
+    if any(one.kind is one.VAR_POSITIONAL for one in inspect.signature(module.forward).parameters.values()):
+        batched = (batched,)  # torch wants those of `*args` together
     registry = logging.getLogger(_NOISY)
     level = registry.level
     registry.setLevel(logging.ERROR)
@@ -52,7 +56,7 @@ def export_graph(
                 (torch.zeros(2, 3, *size), *(torch.zeros(2, *shape) for shape in more.values())),
                 input_names=["pixels", *more],
                 output_names=list(outputs),
-                dynamic_shapes=(dynamic, tuple({0: dynamic[0]} for _ in more)) if more else (dynamic,),
+                dynamic_shapes=(dynamic, *(batched if more else ())),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

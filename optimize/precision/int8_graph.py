@@ -3,8 +3,8 @@
     Conv(x, w) -> Conv(DQ(Q(x)), DQ(w8)),  w8[o] = round(w[o] / s[o]),  s[o] = max |w[o]| / 127,  no zero points
 
 Every reader of x gets DQ(Q(x)), so that x need not be kept twice (docs/decisions/056); what a convolution gives stays
-in floating point until the next one reads it. Biases stay FP32: TensorRT takes no others. ONNX Runtime's own quantizer
-does it (docs/decisions/055).
+in floating point until the next one reads it, FP32 and not FP16 (docs/decisions/059). Biases stay FP32: TensorRT takes
+no others. ONNX Runtime's own quantizer does it (docs/decisions/055).
 """
 
 from __future__ import annotations

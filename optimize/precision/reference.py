@@ -1,7 +1,8 @@
 """Runs ONNX graphs in torch on the CPU, node by node, with the dtypes that the graph itself says.
 
 ONNX Runtime's CPU provider computes FP16 graphs in FP32 and so hides what overflows; here FP16 is FP16: every result is
-rounded to it, and 65520 is infinite. Tensors are freed after their last use, and `observe` sees each of them once.
+rounded to it, and 65520 is infinite (docs/decisions/051). Tensors are freed after their last use, and `observe` sees
+each of them once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which nodes cannot be FP16: by what calibration photos showed, and by what they compute."""
+"""Which nodes cannot be FP16: by what calibration photos showed, and by what they compute (docs/decisions/052)."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from cameo.errors import EngineError
 from cameo.faces.alignment import square_template
 from cameo.faces.cascade import CascadeFinder
 from cameo.images import photos_in
+from cameo.testing import FakeSession, image_session
 from metrics.measurement import Measurement
-from tests.support.fake_session import FakeSession, image_session
 from tests.validate.bundles import halve, swap_channels, write_bundle
 from validate.results import EngineResult, NetworkResult, PlannedMemory, Subject
 

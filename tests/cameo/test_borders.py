@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cameo.faces import Face, paste
+from cameo.testing import FakeSession, image_session
 from tests.cameo import test_dctnet_flow as dctnet
 from tests.cameo import test_gpen_flow as gpen
 from tests.support.doors import Door
-from tests.support.fake_session import FakeSession, image_session
 
 HEIGHT, WIDTH = 200, 300
 # (left, top) of a crop of 128 px that each border cuts through the middle of the face

@@ -10,12 +10,12 @@ from PIL import Image
 
 from cameo.colour import as_colourless_as, is_colourless, without_colour
 from cameo.flows import gpen_face
+from cameo.testing import FakeSession, image_session
 from cameo.tiles import Enlarger
 from tests.cameo import test_dctnet_flow as dctnet
 from tests.cameo import test_gpen_flow as gpen
 from tests.support import fill
 from tests.support.doors import Door, opened
-from tests.support.fake_session import FakeSession, image_session
 
 GREY = fill.smooth_u8("colour/grey", 200, 300, 1)[..., 0] // 2 + 60
 TINT = np.array([12, 0, -12])

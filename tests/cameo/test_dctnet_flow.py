@@ -20,9 +20,9 @@ from cameo.flows.dctnet import (
     Options,
     working_size,
 )
+from cameo.testing import FakeSession, image_session
 from tests.support import fill
 from tests.support.doors import Door, Finds, opened
-from tests.support.fake_session import FakeSession, image_session
 from tests.support.golden import golden
 
 ALPHA = fill.smooth_u8("dctnet/alpha", 256, 256, 1)[..., 0]

@@ -9,8 +9,8 @@ from cameo.faces import Face, alignment
 from cameo.faces.cascade import CascadeFinder
 from cameo.faces.detection import MEAN_COLOUR, FaceFinder
 from cameo.faces.pupils import find_pupil, five_points
+from cameo.testing import FakeSession
 from tests.support import fill
-from tests.support.fake_session import FakeSession
 from tests.support.golden import golden
 
 # name in geometry.npz: (aligner, crop size, zoom, offset)

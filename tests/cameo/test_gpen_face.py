@@ -11,8 +11,8 @@ from PIL import Image
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.flows import gpen_face
 from cameo.session import Tensor
+from cameo.testing import FakeSession, image_session
 from tests.support import doors, fill
-from tests.support.fake_session import FakeSession, image_session
 
 PHOTO = fill.smooth_u8("gpen-face/photo", 40, 60)
 

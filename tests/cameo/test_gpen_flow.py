@@ -12,10 +12,10 @@ from cameo.faces.restoring import FaceRestorer
 from cameo.flows import gpen
 from cameo.flows.gpen import ENLARGER, FINDER, GENERATOR, PARSER, GpenFlow
 from cameo.loading import told_apart
+from cameo.testing import FakeSession, image_session
 from cameo.tiles import Enlarger
 from tests.support import fill
 from tests.support.doors import Door, Finds, opened
-from tests.support.fake_session import FakeSession, image_session
 from tests.support.golden import golden
 
 SIZE = 64

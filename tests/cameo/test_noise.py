@@ -6,7 +6,7 @@ import pytest
 from cameo.noise import SeededNoise, with_noise
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from tests.support.fake_session import FakeSession
+from cameo.testing import FakeSession
 
 NOISES = [TensorSpec("noise_0", "float32", ("N", 3, 64, 64)), TensorSpec("noise_1", "float32", ("N", 2, 8, 8))]
 IMAGE = TensorSpec("image", "uint8", ("N", 8, 8, 3))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cameo.faces.retinaface import LARGEST_SIDE, SHRUNK_SIDE, RetinaFaceFinder, anchors_at, best, suppress
+from cameo.testing import FakeSession
 from tests.support import fill
-from tests.support.fake_session import FakeSession
 
 STEPS = (8, 16, 32)
 

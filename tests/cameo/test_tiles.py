@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cameo.errors import CameoError
+from cameo.testing import FakeSession, image_session
 from cameo.tiles import FEATHER, MIN_TILE, OVERLAP, Enlarger, lay, pad_to_multiple, spans
 from tests.support import fill
-from tests.support.fake_session import FakeSession, image_session
 
 
 def repeating(scale: int) -> FakeSession:

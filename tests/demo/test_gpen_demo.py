@@ -18,6 +18,7 @@ from metrics import psnr
 
 torch = pytest.importorskip("torch")
 
+from cameo.testing import image_session  # noqa: E402
 from demo.gpen_start import architecture, grown, identity_generator  # noqa: E402
 from demo.train_gpen import NETWORK, SIZE, WEIGHTS  # noqa: E402
 from exporters.gpen.export import load_generator  # noqa: E402
@@ -84,11 +85,8 @@ def test_good_face_is_left_as_it_is(found: dict[str, Score]) -> None:
 
 
 def test_demo_shows_the_gain(network: Callable[[Pixels], Pixels]) -> None:
-    class Generator:
-        def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
-            return {"result": np.stack([network(image) for image in inputs["image"]])}
-
-    flow = gpen.GpenFlow(FaceRestorer(Generator(), SIZE), CascadeFinder())
+    generator = image_session(lambda faces: np.stack([network(face) for face in faces]))
+    flow = gpen.GpenFlow(FaceRestorer(generator, SIZE), CascadeFinder())
     shown = restore_poor(read_photo(PHOTO), Door(gpen, flow))  # type: ignore[arg-type]
     poor, restored, true = np.split(shown["poor-restored-true.png"], 3, axis=1)
     assert psnr.measure(true, restored) - psnr.measure(true, poor) >= FLOW_GAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,8 +45,27 @@ def write_transposed_bytes(path: Path) -> Path:
     )
 
 
-def _write(path: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto]) -> Path:
+def write_masked(path: Path, mask: list[str | int]) -> Path:
+    """Write a network that multiplies `image` by `mask`, float32 of these axes, or `(N, 3)`; returns `path`."""
+    nodes = [helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT)]
+    shape = numpy_helper.from_array(np.array([0, 1, 1, 3]), "shape")
+    if len(mask) == 2:
+        nodes.append(helper.make_node("Reshape", ["mask", "shape"], ["factor"]))
+    nodes += [
+        helper.make_node("Mul", ["float", "factor" if len(mask) == 2 else "mask"], ["masked"]),
+        helper.make_node("Cast", ["masked"], ["result"], to=TensorProto.UINT8),
+    ]
+    inputs = [helper.make_tensor_value_info("mask", TensorProto.FLOAT, mask)]
+    return _write(path, nodes, [shape] if len(mask) == 2 else [], inputs)
+
+
+def _write(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+    others: Sequence[onnx.ValueInfoProto] = (),
+) -> Path:
     edges = [helper.make_tensor_value_info(name, TensorProto.UINT8, EDGE) for name in ("image", "result")]
-    graph = helper.make_graph(nodes, "test", edges[:1], edges[1:], weights)
+    graph = helper.make_graph(nodes, "test", [*edges[:1], *others], edges[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path

@@ -13,7 +13,7 @@ from cameo.cuda_driver import CudaDevice
 from cameo.errors import EngineError, EngineUnavailable
 from engines import EngineOptions, InputRange, engine
 from optimize.precision.half_graph import half_graph, named
-from tests.engines.networks import write_blur, write_transposed_bytes
+from tests.engines.networks import write_blur, write_masked, write_transposed_bytes
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -85,6 +85,17 @@ def test_dynamic_inputs_need_a_range_that_fits(blur: Path, tmp_path: Path) -> No
     four = InputRange("four", (1, 16, 16, 4), (1, 16, 16, 4), (1, 16, 16, 4))
     with pytest.raises(EngineError, match="does not fit the input 'image'"):
         facts(blur, tmp_path / "e", four)
+
+
+def test_other_inputs_share_the_images_axes_by_name(tmp_path: Path) -> None:
+    """Here of a mask as large as the photo, and of a vector for each photo."""
+    for axes, fits in ((["N", "H", "W", 1], True), (["N", 3], True), (["N", "H", "X", 1], False)):
+        graph = write_masked(tmp_path / "masked.onnx", axes)
+        if fits:
+            assert facts(graph, tmp_path / "e", SMALL, LARGE)["profiles"]
+        else:
+            with pytest.raises(EngineError, match="does not fit the input 'mask'"):
+                facts(graph, tmp_path / "e", SMALL)
 
 
 def test_tensorrt_needs_its_package_and_a_gpu(monkeypatch: pytest.MonkeyPatch, blur: Path, tmp_path: Path) -> None:

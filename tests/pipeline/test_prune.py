@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from cameo.images import write_image
 from compress.prune_channels import PruneChannels
 from compress.teaching import Photos, Teaching
 from exporters import trainable
+from metrics.examples import Examples
 from pipeline.child import stage_command
-from pipeline.prune import Request, prune
+from pipeline.prune import Request, latencies_ms, prune
+from tests.engines.networks import write_masked
 from tests.support import frozen_graphs
 
 pytest.importorskip("torch")
@@ -146,3 +149,12 @@ def test_a_run_that_was_killed_goes_on(
         stage.run(weights, out)
     assert re.search("resuming at step [12]00 of 300", caplog.text)
     assert out.exists()
+
+
+def test_networks_of_several_inputs_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("masked_examples")
+    mask = np.ones((1, 16, 24, 1), np.float32)
+    module.examples = lambda network, inputs, photos: ({"mask": mask, "image": photo[None]} for photo in photos)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "masked_examples", module)
+    graph = write_masked(tmp_path / "masked.onnx", ["N", "H", "W", 1])
+    assert min(latencies_ms(Examples("masked", "masked_examples"), [graph, graph], (16, 24))) > 0

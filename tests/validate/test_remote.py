@@ -106,7 +106,7 @@ def test_what_libraries_print_stays_out_of_the_answers(tmp_path: Path, feeds: Pa
     code = """
 import os, sys, types
 import exporters as originals, validate.worker as worker
-from tests.support.fake_session import FakeSession
+from cameo.testing import FakeSession
 
 def open_original(network, weights, part):
     print("loading", flush=True)

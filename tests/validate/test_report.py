@@ -196,7 +196,7 @@ def _conforms(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -
 
 def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
     photo = np.zeros((8, 8, 3), np.uint8)
-    html = render(_report(), FlowPicture.of(photo, photo, "Photo and cartoon."))
+    html = render(_report(), FlowPicture.of({"photo": photo}, photo, "Photo and cartoon."))
     page = _Page(html)
     sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 6
@@ -254,7 +254,7 @@ def test_two_limits_of_one_metric_are_one_row_held_against_the_tighter() -> None
 
 def test_every_part_is_in_the_contents_and_every_link_leads_to_one() -> None:
     photo = np.zeros((8, 8, 3), np.uint8)
-    page = _Page(render(_with_flow(), FlowPicture.of(photo, photo, "Photo and cartoon.")))
+    page = _Page(render(_with_flow(), FlowPicture.of({"photo": photo}, photo, "Photo and cartoon.")))
     anchors = [attrs.get("id") for tag, attrs in page.tags if tag == "section"]
     assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [f"#{anchor}" for anchor in anchors]
     assert len(set(anchors)) == len(anchors) == 8

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cameo.artifact import Artifact
+from cameo.testing import IMAGE
 from engines import InputRange, engine
 from exporters.recipe import Recipe
 from metrics import timing
@@ -19,6 +20,8 @@ from validate.speed import CompareSpeed
 class Sleeper:
     """A session that takes as long as its file says."""
 
+    inputs = (IMAGE,)
+
     def __init__(self, path: Path, clock: list[float]) -> None:
         self._seconds, self._clock = float(path.read_text()), clock
 
@@ -28,7 +31,7 @@ class Sleeper:
     def __exit__(self, *_: object) -> None: ...
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        assert feeds["image"].shape == (1, 8, 8, 3)
+        assert feeds["image"].shape == (2, 8, 8, 3)
         self._clock[0] += self._seconds
         return {}
 
@@ -43,7 +46,7 @@ def test_int8_is_recommended_where_it_is_faster(
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     for name, seconds in (("int8", own), ("rival", 1.0)):
         (tmp_path / name).write_text(str(seconds))
-    stage = CompareSpeed("openvino", tmp_path / "rival", "0" * 64, "bf16", (1, 8, 8, 3))
+    stage = CompareSpeed("openvino", tmp_path / "rival", "0" * 64, "bf16", (8, 8), batch=2)
     facts = stage.run(tmp_path / "int8", tmp_path / "speed.json")
     assert facts["recommended"] is recommended
     assert facts["speedup"] == pytest.approx(1 / own, abs=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import metrics
 from metrics import known, landmarks, metric_names
 from metrics.measurement import GateResult
 from metrics.memory import PLANNED_MEMORY
@@ -15,7 +16,7 @@ from validate.page.tradeoff import Tradeoff, tradeoffs
 from validate.pictures import Comparison, FlowPicture
 from validate.results import FlowResult, NetworkResult, Report
 
-_OF_FACES = {*(metric.name for metric in landmarks.METRICS), *(name + FACE for name in metric_names())}
+_OF_FACES = {*(metric.name for metric in landmarks.METRICS), *(name + FACE for name in metric_names(metrics.FACE))}
 
 
 @dataclass(frozen=True)

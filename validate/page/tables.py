@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metrics import metric_names
+from metrics import FACE, metric_names
 from validate.page.words import number, pixels, shown, title, unit
 from validate.results import FlowResult, NetworkResult, Subject
 
@@ -29,7 +29,7 @@ def subjects_of(compared: NetworkResult | FlowResult) -> Subjects:
 def figures(subjects: Subjects, wanted: Callable[[str], bool]) -> Table:
     """Those of the subjects' metrics that are wanted, fidelity first."""
     found = list(dict.fromkeys(m.metric for _, subject in subjects for m in subject.measurements if wanted(m.metric)))
-    columns = sorted(found, key=lambda name: name.partition("/")[0] not in metric_names())
+    columns = sorted(found, key=lambda name: name.partition("/")[0] not in metric_names(FACE))
     measured = [(label, {m.metric: m for m in subject.measurements}) for label, subject in subjects]
     return Table(
         ["", *map(title, columns)],

@@ -13,9 +13,9 @@ from cameo import commands
 from cameo.faces.restoring import FaceRestorer
 from cameo.flows import dctnet, gpen, gpen_face
 from cameo.images import Picture, read_photo
+from cameo.testing import image_session
 from tests.support import fill
 from tests.support.doors import Door, Finds, opened
-from tests.support.fake_session import image_session
 from tests.support.photo_files import file_of
 from tests.support.profiles import PROPHOTO, matrix_profile, reference
 
