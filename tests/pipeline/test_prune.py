@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -122,11 +123,20 @@ def test_wrong_paths_are_told(weights: Path, tmp_path: Path) -> None:
         prune(Request(NETWORK, 0.3), weights, tmp_path / "none" / "narrow.pb", lambda line: None)
 
 
-def test_a_run_that_was_killed_goes_on(weights: Path, photos: Path, tmp_path: Path) -> None:
-    out, found = tmp_path / "narrow.pb", Photos.of(photos)
-    stage = PruneChannels(trainable(NETWORK), 0.3, teaching=Teaching(found, 110, checkpoints=tmp_path / "recovering"))
-    program = stage_command(stage, weights, out)
-    checkpoint = tmp_path / "recovering" / "checkpoint.pt"
+IN_SMALL_STEPS = """
+import sys, compress.teaching, pipeline.child
+compress.teaching._BATCH_PIXELS = 32 * 32
+sys.exit(pipeline.child.main(*sys.argv[1:]))
+"""
+
+
+def test_a_run_that_was_killed_goes_on(
+    weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, checkpoint = tmp_path / "narrow.pb", tmp_path / "recovering" / "checkpoint.pt"
+    learning = Teaching(Photos.of(photos), 300, patch=32, checkpoints=checkpoint.parent)
+    stage = PruneChannels(trainable(NETWORK), 0.3, teaching=learning)
+    program = [sys.executable, "-c", IN_SMALL_STEPS, *stage_command(stage, weights, out)[3:]]
     run = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not checkpoint.exists():
         assert run.poll() is None
@@ -134,8 +144,10 @@ def test_a_run_that_was_killed_goes_on(weights: Path, photos: Path, tmp_path: Pa
     run.kill()
     run.wait()
     assert not out.exists()
-    again = subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "resuming at step 100 of 110" in again.stderr
+    monkeypatch.setattr("compress.teaching._BATCH_PIXELS", 32 * 32)
+    with caplog.at_level("INFO"):
+        stage.run(weights, out)
+    assert re.search("resuming at step [12]00 of 300", caplog.text)
     assert out.exists()
 
 
