@@ -281,8 +281,8 @@ def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatc
     def keys() -> dict[str, str]:
         fingerprint._source_digest.cache_clear()
         stages: list[Any] = [
-            CompareSpeed("openvino", Path("rival"), "0", "bf16", (1, 8, 8, 3)),
-            CompareSpeed("onnxruntime", Path("rival"), "0", "fp32", (1, 8, 8, 3)),
+            CompareSpeed("openvino", Path("rival"), "0", "bf16", (8, 8)),
+            CompareSpeed("onnxruntime", Path("rival"), "0", "fp32", (8, 8)),
             graph_pass("simplify-graph"),
             engine("openvino").builder(EngineOptions()),
             engine("onnxruntime").builder(EngineOptions()),
@@ -300,7 +300,7 @@ def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatc
 def test_what_was_measured_elsewhere_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from validate.speed import CompareSpeed
 
-    stage = CompareSpeed("openvino", Path("rival"), "0", "bf16", (1, 8, 8, 3))
+    stage = CompareSpeed("openvino", Path("rival"), "0", "bf16", (8, 8))
     keys = {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}
     monkeypatch.setattr(fingerprint, "machine", lambda: {"processor": "another"})
     keys |= {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}
