@@ -175,6 +175,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from /proc")
 @pytest.mark.parametrize(("name", "precision"), RUNS)
 def test_memory_does_not_grow_over_mixed_sizes(name: str, precision: str, built: dict[str, Path]) -> None:

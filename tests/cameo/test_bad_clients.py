@@ -35,6 +35,8 @@ from tests.support.served import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

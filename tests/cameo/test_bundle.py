@@ -88,6 +88,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 WRONG = (None, True, -1, 10**20, 0.5, "", "../x", "\x1b[31m", "<b>", [], {}, [None], {"a": 1}, "x" * 5000, "\ud800")
 
 
+@pytest.mark.slow
 def test_every_field_changed_in_every_way_is_one_sentence(bundle: Path) -> None:
     whole = body_of(bundle)
     tried = 0

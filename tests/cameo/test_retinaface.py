@@ -125,6 +125,7 @@ def test_planted_faces_are_found_best_first():
     assert all(face.landmarks is None for face in faces)
 
 
+@pytest.mark.slow
 def test_hundreds_of_faces_are_found_but_not_more_than_750():
     boxes, scores, points = crowd(40, 20)
     found = RetinaFaceFinder(PlantedFaces(boxes, scores, points)).detect(np.zeros((600, 1200, 3), np.uint8))

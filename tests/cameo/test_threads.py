@@ -27,6 +27,8 @@ from engines import EngineOptions, engine
 from tests.cameo.fake_tensorrt import FakeCuda, FakeEngine, module
 from tests.engines.networks import EDGE, write_blur
 
+pytestmark = pytest.mark.slow
+
 THREADS = 4
 ENGINES = ("onnxruntime", "openvino")
 FLOWS = {"gpen": ("gpen-bfr-64",), "dctnet": ("dctnet-background", "dctnet-head")}
