@@ -68,6 +68,7 @@ def test_names_of_engines_files() -> None:
         as_utf8(Path(LATIN_1))
 
 
+@pytest.mark.slow
 def test_the_workshop_in_the_c_locale(tmp_path: Path) -> None:
     """A graph with weights beside it, and the command line's own words."""
     import onnx

@@ -327,11 +327,13 @@ def check_against(original, name, flow, allowed_share) -> None:
     np.testing.assert_array_equal(flow(photo), np.rint(canvas).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("white_borders")
 def test_photo_without_faces_is_the_original_one(original, generators):
     check_against(original, "noface/photo_300x420", original_flow(original, generators, Finds()), 1e-4)
 
 
+@pytest.mark.slow
 def test_photo_without_faces_is_the_original_one_but_for_the_padded_borders(original, generators):
     canvas, _ = original_flow(original, generators, Finds()).paint(original["in/photo_300x420_rgb"])
     error = np.abs(canvas[..., ::-1].astype(float) - original["noface/photo_300x420/out/full"])
@@ -340,6 +342,7 @@ def test_photo_without_faces_is_the_original_one_but_for_the_padded_borders(orig
     assert error.max() > 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("white_borders")
 def test_fixed_faces_are_the_original_ones(original, generators):
     name = "fixed/photo_300x420"
@@ -359,6 +362,7 @@ def test_head_crop_is_the_original_one(original):
     assert (error > 0).mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("white_borders")
 def test_faces_found_by_the_networks_are_the_original_ones(shared_models, original, generators):
     from cameo.faces.detection import FaceFinder

@@ -207,6 +207,7 @@ def test_no_faces_in_tiny_photos(finder, shape):
     assert finder(np.zeros(shape, np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_detection_is_the_original_one(shared_models):
     pytest.importorskip("tensorflow")
     from tests.support.frozen_sessions import open_companions

@@ -86,6 +86,7 @@ def assert_same_faces(finder: RetinaFaceFinder, image: np.ndarray, rows: np.ndar
     np.testing.assert_allclose(found.points[ours].transpose(0, 2, 1).reshape(-1, 10), points[order], atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.9, 0.5])
 def test_faces_are_the_original_ones(filled_network, expected, threshold):
     image = np.ascontiguousarray(expected["photo/bgr"][..., ::-1])

@@ -52,11 +52,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_only_the_runtime(wheel: Path) -> None:
     folders = {Path(name).parts[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"cameo"}
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_a_photo_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     (tmp_path / "weights").mkdir()

@@ -56,6 +56,7 @@ def test_no_figure_without_a_driver_or_the_package(monkeypatch: pytest.MonkeyPat
     assert vram_mib() is None
 
 
+@pytest.mark.slow
 def test_peak_rss_sees_an_allocation_after_it_is_gone() -> None:
     before = peak_rss_mib()
     size_mib = int(before) + 64
