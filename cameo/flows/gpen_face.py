@@ -59,7 +59,7 @@ class Request(Declared):
 
     OF: ClassVar[str] = "gpen-face"
 
-    aligned: bool = option(True, "the photo is one aligned face: it takes nothing else")
+    aligned: bool = option(True, "the photo is one aligned face")
     mask: Photo | None = option(None, "inpainting: a picture of the photo's size, white where parts are missing")
     seed: int = option(0, "enlarging: of the noise that details come from", least=0)
 
