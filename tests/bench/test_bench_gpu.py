@@ -223,6 +223,7 @@ def test_names_are_distinct_and_weights_must_be_there(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "machine.json").read_text())["dry run"] == "yes"
 
 
+@pytest.mark.slow
 def test_a_bound_run_gives_what_a_run_gives(narrow: tuple[Path, onnx.ModelProto]) -> None:
     from cameo.backends import SessionOptions, backend
 
