@@ -16,6 +16,8 @@ PORT    ?= 8000
 
 BIN  := .venv/bin
 VENV := .venv/.ready
+# As many processes as cores, a file to each at a time: its tests share builds. Four take 10 GB.
+TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick engines validate report serve bench bench-gpu style quality clean
@@ -35,13 +37,13 @@ demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 	@$(BIN)/python -m demo
 
 test: $(VENV) ## run the tests, on all cores
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(TESTS)
 
 # What needs no build, no child process and no TensorFlow.
 QUICK := tests/cameo tests/metrics tests/engines tests/test_arrows.py tests/test_decisions.py
 
 test-quick: $(VENV) ## run the quick ones of them, while writing
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu and not weights' $(QUICK)
+	@$(TESTS) -m 'not slow and not gpu and not weights' $(QUICK)
 
 engines: $(VENV) ## build a bundle: MODEL=dctnet WEIGHTS=folder [ENGINES=openvino,tensorrt-rtx] [GPU=rtx3060] [PRECISION=fp32,bf16,fp16,int8] [CALIBRATION=photos] [PRUNE=0.3] [FAST=1] [RECOVER_STEPS=600] [PART=gpen-bfr-512=g_ema] [OUT=build/dctnet]
 	@test -n "$(WEIGHTS)" || { echo "error: which checkpoint? name its folder, WEIGHTS=folder (the demo's is WEIGHTS=demo)"; exit 2; }

@@ -11,6 +11,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core, and so have t
         os.environ.setdefault(name, "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The demo takes the longest: begun first, it ends while other processes still have something to do."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def shared_models() -> Path:
     """The folder `shared/models` beside the checkout, with what the original code computes; skips where it is not."""

@@ -117,10 +117,25 @@ def run_companion(source: Path, outputs: list[str], images: np.ndarray) -> list[
             return list(session.run([f"tower_0/{name}:0" for name in outputs], feeds))
 
 
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The detector as frozen graph and as ONNX."""
+    folder = tmp_path_factory.mktemp("detector")
+    source = stand_ins.write_companion("detector", folder)
+    return source, export("dctnet-detector", source, folder)[0]
+
+
+@pytest.fixture(scope="module")
+def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The landmark network as frozen graph and as ONNX."""
+    folder = tmp_path_factory.mktemp("landmarks")
+    source = stand_ins.write_companion("keypoints", folder)
+    return source, export("dctnet-landmarks", source, folder)[0]
+
+
 @pytest.mark.parametrize("batch", [1, 3])
-def test_detector_equals_the_original(batch: int, tmp_path: Path) -> None:
-    source = stand_ins.write_companion("detector", tmp_path)
-    out, _ = export("dctnet-detector", source, tmp_path)
+def test_detector_equals_the_original(batch: int, detector: tuple[Path, Path]) -> None:
+    source, out = detector
     images = np.stack([fill.image_u8("det/noise", 512, 512), *(fill.smooth_u8(f"{i}", 512, 512) for i in range(2))])
     boxes, scores, count = run_companion(source, ["boxes", "scores", "num_detections"], images[:batch])
     with engine(out) as session:
@@ -169,9 +184,8 @@ def test_detector_without_detections_is_all_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_landmarks_equal_the_original(batch: int, tmp_path: Path) -> None:
-    source = stand_ins.write_companion("keypoints", tmp_path)
-    out, _ = export("dctnet-landmarks", source, tmp_path)
+def test_landmarks_equal_the_original(batch: int, landmarks: tuple[Path, Path]) -> None:
+    source, out = landmarks
     images = np.stack([fill.image_u8("kp/noise", 160, 160), fill.smooth_u8("kp", 160, 160)])[:batch]
     with engine(out) as session:
         got = session.run({"image": images})["prediction"]
