@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 from rich.console import Console
 
 from bench import families
 from bench.rows import failed, measured_on, table
 from cameo.errors import CameoError
+from pipeline.utf8 import in_utf8
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -41,8 +43,9 @@ def _measure(name: str, out: Path) -> bool:
     """Measure one family, write its table as NAME.md, and return whether all of its promises hold."""
     family: ModuleType = importlib.import_module(f"{families.__name__}.{name}")
     out.mkdir(parents=True, exist_ok=True)
+    load, _, _ = psutil.getloadavg()  # others' slow down originals most (docs/measurements/2026-11-27-cpu-fusion.md)
     rows = family.measure(out / name, console.print)
-    text = f"## {family.TITLE}\n\n{measured_on(family.LIBRARIES)}\n\n{table(rows)}\n"
+    text = f"## {family.TITLE}\n\n{measured_on(family.LIBRARIES, load)}\n\n{table(rows)}\n"
     path = out / f"{name}.md"
     path.write_text(text)
     console.print(f"{text}\nwrote {path}")
@@ -50,4 +53,5 @@ def _measure(name: str, out: Path) -> bool:
 
 
 if __name__ == "__main__":
+    in_utf8()
     sys.exit(main())

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from cameo.faces.face import Face, Finder
+from cameo.faces.finders.retinaface import RetinaFaceFinder
 from cameo.faces.restoring import FaceRestorer
-from cameo.faces.retinaface import RetinaFaceFinder
 from cameo.flows.gpen import GENERATOR, GpenFlow, Request
 from cameo.pixels import Pixels
 from cameo.session import Session, Tensor
@@ -28,6 +28,7 @@ class KnownFaces:
     """Lets `finder` work, and returns `faces`."""
 
     title = "RetinaFace, its answer replaced by the known faces"
+    most = RetinaFaceFinder.most
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
@@ -73,10 +74,12 @@ def open_session(spec: Mapping[str, Any]) -> Session:
             }
         else:
             from cameo.bundle import Bundle
-            from cameo.loading import LoadOptions, open_sessions
+            from cameo.opening import LoadOptions, open_sessions
+            from cameo.runtime import Runtime
 
-            options = LoadOptions(spec["engine"], spec["precision"])
-            _, sessions = open_sessions(Bundle(spec["bundle"]), options, opening)
+            options, runtime = LoadOptions(spec["engine"], spec["precision"]), Runtime()
+            opening.callback(runtime.close)
+            _, sessions = open_sessions(Bundle(spec["bundle"]), options, opening, runtime)
         return GroupSession(sessions, opening.pop_all().close)
 
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from cameo.errors import PhotoError
-from cameo.faces.cascade import CascadeFinder
 from cameo.faces.face import Face
+from cameo.faces.finders.cascade import CascadeFinder
 from cameo.images import read_photo
 from cameo.pixels import Pixels
 

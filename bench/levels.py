@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from bench.group_photo import PORTRAIT
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import Bundle
 from cameo.faces.alignment import similarity_in_crop_frame, square_template
-from cameo.faces.cascade import CascadeFinder
+from cameo.faces.finders.cascade import CascadeFinder
 from cameo.faces.paste import crop_from
 from cameo.faces.restoring import ZOOM
 from cameo.images import read_photo
@@ -71,19 +72,21 @@ def original_levels(network: str, checkpoint: Path, faces: NDArray[np.uint8]) ->
         return np.ascontiguousarray((restored.clip(0, 1) * 255).permute(0, 2, 3, 1).numpy())
 
 
-def _run(engine: str, path: Path, faces: NDArray[np.uint8]) -> dict[str, Tensor]:
-    with backend(engine).open_session(path, SessionOptions("fp32", "cpu")) as session:
-        return session.run({"image": faces})
+def run_engine(engine: str, path: Path, feeds: Mapping[str, Tensor], precision: str = "fp32") -> dict[str, Tensor]:
+    """What the built engine at `path` gives."""
+    with backend(engine).open_session(path, SessionOptions(precision, "cpu")) as session:
+        return session.run(feeds)
 
 
-def _with_levels(engine: str, graph: Path, faces: NDArray[np.uint8]) -> Tensor:
+def with_levels(engine: str, graph: Path, feeds: Mapping[str, Tensor]) -> Tensor:
+    """`exact_levels` of the ONNX file `graph` on that engine, in FP32."""
     with tempfile.TemporaryDirectory(prefix="cameo-bench-") as folder:
         cut, built = Path(folder, "levels.onnx"), Path(folder, "built")
         add_levels_output(graph, cut)
         if engine == "openvino":
             built.mkdir()
         engines.engine(engine).builder(engines.EngineOptions()).run(cut, built)
-        return _run(engine, built, faces)[LEVELS]
+        return run_engine(engine, built, feeds)[LEVELS]
 
 
 def main(network: str, batch: str, checkpoint: str, bundle: str) -> int:
@@ -95,8 +98,8 @@ def main(network: str, batch: str, checkpoint: str, bundle: str) -> int:
     found = {}
     for engine in ENGINES:
         built = next(e for e in entry.engines if (e.engine, e.precision) == (engine, "fp32"))
-        result = _run(engine, opened.verified(built.file), faces)["result"]
-        levels = _with_levels(engine, opened.verified(entry.onnx), faces)
+        result = run_engine(engine, opened.verified(built.file), {"image": faces})["result"]
+        levels = with_levels(engine, opened.verified(entry.onnx), {"image": faces})
         found[engine] = {
             LEVELS: float(np.abs(levels.astype(np.float64) - expected).max()),
             "result": int(np.abs(result.astype(np.int16) - expected.astype(np.uint8)).max()),

@@ -6,26 +6,47 @@ the networks' own initialisers (equalised learning rate, He) see to. What they d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporters.recipe import Model
 
 SAID = "random weights of the published shapes"
 SEED = 0
 
 
-def write_checkpoint(network: str, folder: Path, narrow: float | None = None) -> Path:
-    """The checkpoint of `network` in `folder`, written unless it is there; `narrow` is another width than published."""
+def write_checkpoint(network: str, folder: Path, narrow: float | None = None, model: Model | None = None) -> Path:
+    """The checkpoint of `network` in `folder`, written unless it is there: a file, or the folder where it has several.
+
+    `narrow` is another width than published; the files are called as in the folder of `model`, if there is one.
+    """
+    from exporters import family_of, files_of
+
+    family = family_of(network)
+    names = files_of(network, model).usual
+    for name in names:
+        write = family.untrained_files.get(name, lambda path: _save(network, path, narrow))
+        _write_once(folder / name, write)
+    return folder / names[0] if len(names) == 1 else folder
+
+
+def _save(network: str, path: Path, narrow: float | None) -> None:
     import torch
 
     from exporters import family_of
 
-    family = family_of(network)
-    path = folder / family.networks[network].usual[0]
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with torch.random.fork_rng():
-            torch.manual_seed(SEED)
-            state = family.untrained(network, narrow).state_dict()
-        unfinished = path.with_suffix(".part")
-        torch.save(state, unfinished)
-        unfinished.rename(path)
-    return path
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        torch.save(family_of(network).untrained(network, narrow).state_dict(), path)
+
+
+def _write_once(path: Path, write: Callable[[Path], None]) -> None:
+    """Write the file unless it is there; one that is not whole never is."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    write(unfinished)
+    unfinished.rename(path)

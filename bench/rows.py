@@ -44,8 +44,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines + [f"| {r.what} | {r.target} | {r.measured} | {_VERDICTS[r.holds]} |" for r in rows])
 
 
-def measured_on(libraries: Iterable[str]) -> str:
-    """One sentence: the day, the machine, and the version of every library that had a part."""
+def measured_on(libraries: Iterable[str], load: float) -> str:
+    """One sentence: the day, the machine, the load of others when it began, and the version of every library."""
     device = ", ".join(f"{name} {value}" for name, value in provenance.device().items())
     versions = ", ".join(f"{name} {value}" for name, value in provenance.versions(libraries).items())
-    return f"Measured {date.today()} on {device}; {versions}."
+    return f"Measured {date.today()} on {device}, under a load of {load:.1f} when it began; {versions}."

@@ -13,9 +13,10 @@ from cameo.errors import CameoError
 
 if TYPE_CHECKING:
     from cameo.loading import Loaded, load
+    from cameo.provenance.saving import save
 
 __version__ = "0.1.0"
-__all__ = ["CameoError", "Loaded", "__version__", "load"]
+__all__ = ["CameoError", "Loaded", "__version__", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,12 @@ def __getattr__(name: str) -> Any:
         from cameo import loading
 
         return getattr(loading, name)
+    if name == "save":
+        from cameo.provenance import saving
+
+        return saving.save
     raise AttributeError(f"module 'cameo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

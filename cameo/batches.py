@@ -1,8 +1,7 @@
-"""How many rows a network is given at once: the one place that decides it.
+"""How many rows a flow hands over at once: it has crops, heads or tiles, one after another, and cares for each.
 
-A flow has crops, heads or tiles, one after another, and cares for the results of each. Batches of four faces of 512
-pixels were as fast as any on the CPUs measured, and their activations still fit where a photo's do
-(docs/decisions/135).
+A session that waits for a device's turn knows what fits and pays (`cameo/batching`); it is asked. Any other gets at
+most four faces of 512 pixels, as fast as any number on the CPUs measured (docs/decisions/135).
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ MOST_PIXELS = MOST_ROWS * 512**2
 
 def batch_size(session: Session, pixels: int) -> int:
     """How many rows with pictures of so many pixels `session` is given at once."""
+    if (liked := session.rows_at_once(pixels)) is not None:
+        return liked
     affordable = max(1, min(MOST_ROWS, MOST_PIXELS // max(pixels, 1)))
     built_for = [size for size in session.batches if size <= affordable]
     return built_for[-1] if built_for else (session.batches[0] if session.batches else affordable)

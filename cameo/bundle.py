@@ -7,6 +7,8 @@
     DIR/assets/...             what the flow needs besides networks (DCT-Net's alpha mask)
     DIR/report.json, .html     written by `validate`, not part of the manifest
 
+The runtime reads nothing of `networks/`: a copy without that folder serves (docs/decisions/161).
+
 Every file that the manifest lists carries its size and sha256, and is checked against them before it is loaded. A
 bundle may come from anywhere: nothing in it leads out of its folder, and whatever is wrong with it is a BundleError.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -32,13 +35,13 @@ FORMAT = 2
 MANIFEST_NAME = "bundle.json"
 _MAX_MANIFEST: Final = 16 * 2**20  # GPEN's with every engine and profile takes 0.05 MiB
 _MAX_SIDE: Final = 2**16
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a model, a network, a flow or an engine may be called: it reaches file names, terminals and pages."""
 
 
 def _check_names(**names: str) -> None:
     for what, name in names.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise SchemaError(f"{what} is {name!r:.60}, expected a name of letters, digits, '.', '_' and '-'")
 
 
@@ -205,6 +208,8 @@ class Bundle:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        if not isinstance(folder, str | os.PathLike):
+            raise BundleError(f"a bundle was asked for by {folder!r:.60}, expected the path of its folder")
         self.folder = Path(folder)
         self.manifest = _read_manifest(self.folder)
 

@@ -7,45 +7,73 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cameo import __version__
 from cameo.backends import backend, backend_names
 from cameo.cuda_driver import devices, driver_version, why_no_gpu
 
 _CPU_FEATURES = {"avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_bf16": "AMX bf16"}
-_DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 
-def doctor_text() -> str:
-    """Versions, hardware, and a line for each engine and precision."""
-    return "\n".join([*_machine(), "", *_engines()])
+class Doctor:
+    """What this machine is and which engines it can run, as text (`str`) and for programs (`facts`)."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What JSON is made of; `why_no_gpu` and an engine's `why_not` are None where all is well."""
+        return {
+            "cameo": __version__,
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "cpu_features": [name for flag, name in _CPU_FEATURES.items() if flag in _cpu_flags()],
+            "available_mib": _available_mib(),
+            "gpus": [
+                {"name": gpu.name, "capability": gpu.capability, "vram_mib": gpu.vram_mib, "cuda": driver_version()}
+                for gpu in devices()
+            ],
+            "why_no_gpu": why_no_gpu(),
+            "engines": list(_engines()),
+        }
+
+    def __str__(self) -> str:
+        facts = self.facts
+        return "\n".join([*_machine_lines(facts), "", *map(_engine_line, facts["engines"])])
 
 
-def _machine() -> Iterator[str]:
-    yield f"cameo {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    features = [name for flag, name in _CPU_FEATURES.items() if flag in _cpu_flags()]
-    yield f"CPU: {os.cpu_count()} cores, {', '.join(features) or 'no vector features that matter here'}"
-    memory = _available_mib()
-    if memory is not None:
-        yield f"memory: {memory} MiB available"
-    for device in devices():
-        yield f"GPU: {device.name}, {device.capability}, {device.vram_mib} MiB, driver for CUDA {driver_version()}"
-    if (reason := why_no_gpu()) is not None:
-        yield f"GPU: {reason}"
+def _machine_lines(facts: dict[str, Any]) -> Iterator[str]:
+    yield f"cameo {facts['cameo']}, Python {facts['python']}, {facts['system']}"
+    features = ", ".join(facts["cpu_features"]) or "no vector features that matter here"
+    yield f"CPU: {facts['cores']} cores, {features}"
+    if facts["available_mib"] is not None:
+        yield f"memory: {facts['available_mib']} MiB available"
+    for gpu in facts["gpus"]:
+        yield f"GPU: {gpu['name']}, {gpu['capability']}, {gpu['vram_mib']} MiB, driver for CUDA {gpu['cuda']}"
+    if facts["why_no_gpu"] is not None:
+        yield f"GPU: {facts['why_no_gpu']}"
 
 
-def _engines() -> Iterator[str]:
+def _engine_line(engine: dict[str, Any]) -> str:
+    reason = engine["why_not"]
+    version = f" ({engine['version']})" if engine["version"] else ""
+    return f"{engine['engine']:14}{engine['precision']:6}" + (
+        f"cannot run here: {reason}" if reason else f"runs here{version}"
+    )
+
+
+def _engines() -> Iterator[dict[str, Any]]:
     for name in backend_names():
-        for precision in ("fp32", "bf16" if name == "openvino" else "fp16", "int8"):
+        for precision in backend(name).PRECISIONS:
             reason = backend(name).why_unavailable(precision)
-            verdict = "runs here" if reason is None else f"cannot run here: {reason}"
-            yield f"{name:14}{precision:6}{verdict}{_version(name) if reason is None else ''}"
+            version = _version(name) if reason is None else ""
+            yield {"engine": name, "precision": precision, "why_not": reason, "version": version}
 
 
 def _version(engine: str) -> str:
-    for distribution in _DISTRIBUTIONS.get(engine, (engine,)):
+    for distribution in backend(engine).DISTRIBUTIONS:
         try:
-            return f" ({distribution} {importlib.metadata.version(distribution)})"
+            return f"{distribution} {importlib.metadata.version(distribution)}"
         except importlib.metadata.PackageNotFoundError:
             continue
     return ""

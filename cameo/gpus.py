@@ -36,16 +36,17 @@ GPUS: dict[str, Gpu] = {
 }
 
 
-def gpu(name: str) -> Gpu:
+def gpu(name: str, otherwise: str) -> Gpu:
     """The GPU called `name`, however it is spelled ("RTX 3060", "rtx3060", "GeForce RTX 3060 12GB").
 
+    `otherwise` is what can be given instead of a name, for the message.
+
     Raises:
-        EngineError: the table has no such GPU.
+        RequestError: the table has no such GPU.
     """
     plain = re.sub(r"nvidia|geforce|quadro|tesla|\d+ ?gi?b|[^a-z0-9]", "", name.lower())
     if plain in GPUS:
         return GPUS[plain]
     near = difflib.get_close_matches(plain, GPUS, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}" if near else f"known: {', '.join(GPUS)}"
-    ways = "`plan` also takes --vram MIB, and `build` a target such as sm_86"
-    raise RequestError(f"there is no GPU '{name}' in the table: {hint}; {ways}")
+    raise RequestError(f"there is no GPU '{name}' in the table: {hint}; or give {otherwise}")

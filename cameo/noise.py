@@ -29,6 +29,7 @@ class SeededNoise(Session):
         self._session = session
         self._noises = noises
         self.inputs, self.outputs, self.batches = session.inputs, session.outputs, session.batches
+        self.turns, self.engine = session.turns, session.engine
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output of the network; besides its inputs, `feeds` may hold `seed`."""
@@ -40,6 +41,13 @@ class SeededNoise(Session):
             drawn = generator.standard_normal((1, *shape), np.float32)
             given.setdefault(spec.name, drawn.repeat(batch, axis=0))
         return self._session.run(given)
+
+    @property
+    def most_pixels(self) -> int | None:
+        return self._session.most_pixels
+
+    def rows_at_once(self, pixels: int) -> int | None:
+        return self._session.rows_at_once(pixels)
 
     def close(self) -> None:
         """Free the network's memory."""

@@ -6,48 +6,48 @@ flow needs
 
     context + sum of weights + largest activations
 
+or, where networks are loaded in turn (`--low-memory`, docs/decisions/177),
+
+    context + largest (weights + activations of one network)
+
 for each engine and precision; a network that is built in fewer precisions joins the others in the one it has.
 
 At a profile's largest shape, activations are what its builder planned. At any other shape they are an estimate, marked
 "~": the plan of the smallest profile that contains the shape (of the largest profile, where none does) times the share
 of pixels, as activations of a convolutional network grow with N*H*W.
+
+A network that is built for one size, as for the crop of a face, is planned at that size, whatever the photo's, and at
+no larger batch than it is built for, as a flow hands it no more at once. An engine fits where each of its networks
+does: in memory, and in a profile that it was built with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile, engine_label
+from cameo.backends import runs
+from cameo.bundle import Bundle, EngineEntry, NetworkEntry, Profile
 from cameo.errors import BundleError, RequestError
 from cameo.gpus import Gpu, gpu
-from cameo.modes import MODES
-
-CONTEXT_MIB = 400
-"""What CUDA itself takes on a GPU before any network, rounded up (an assumption: not measured here)."""
+from cameo.planned import CONTEXT_MIB, FlowPlan, Plan, PlanRow, Wish
 
 _MIB = 2**20
 
 
-@dataclass(frozen=True)
-class PlanRow:
-    """One network on one engine: memory in MiB for the request, and the largest batch of that size that fits.
+def plan(bundle: Bundle, wish: Wish) -> Plan:
+    """What the engines of a bundle need, against the memory of a GPU.
 
-    `profile` is the one that the request runs in, or None where none contains it: then the engine must be built with a
-    larger range first. `largest_batch` is limited by the profiles as well as by memory.
+    Raises:
+        RequestError: the GPU is not in the table, or a number is none.
+        BundleError: the bundle has no engine for the GPU.
     """
-
-    network: str
-    engine: str
-    precision: str
-    target: str
-    profile: str | None
-    weight_mib: float
-    activation_mib: float
-    estimated: bool
-    fits: bool
-    largest_batch: int
-    mode: str = MODES[0]
+    if wish.size < 1 or wish.batch < 1:
+        raise RequestError(f"--size and --batch are {wish.size} and {wish.batch}, expected whole numbers of at least 1")
+    unnamed = Gpu("a GPU", _most_demanding_target(bundle), wish.vram_mib)
+    card = gpu(wish.gpu, "its memory, --vram MIB") if wish.gpu else unnamed
+    rows = plan_rows(bundle, card.capability, card.vram_mib, wish.size, wish.batch)
+    return Plan(card, wish, rows, list(_flows(rows, card.vram_mib)), _unplanned_lines(bundle, rows))
 
 
 @dataclass(frozen=True)
@@ -106,30 +106,44 @@ def _weight_mib(entry: EngineEntry, target: str) -> float:
 
 def _row(network: NetworkEntry, entry: EngineEntry, target: str, free_mib: float, request: _Request) -> PlanRow:
     profiles = _planned(entry, target)
-    size = _own_size(profiles, request.size)
-    wanted = _Request(size, request.batch)
+    size, most = _own_size(profiles), max(p.max[0] for p in profiles)
+    wanted = _Request(size or request.size, min(request.batch, most) if size else request.batch)
     profile, activation = _activations(profiles, wanted)
-    batches = (_Request(size, number + 1) for number in range(max(p.max[0] for p in profiles)))
-    fitting = [b.batch for b in batches if _container(profiles, b) and _activations(profiles, b)[1] <= free_mib]
+    batches = [_Request(wanted.size, number + 1) for number in range(most)]
+    built = [b for b in batches if _container(profiles, b)]
+    fitting = [b.batch for b in built if _activations(profiles, b)[1] <= free_mib]
+    contained = profile.takes(wanted.shape)
     return PlanRow(
         network.name,
         entry.engine,
         entry.precision,
         target,
-        profile.name if profile.takes(wanted.shape) else None,
+        wanted.size,
+        size is not None,
+        wanted.batch,
+        profile.name if contained else None,
         _weight_mib(entry, target),
         activation,
-        estimated=not profile.takes(wanted.shape) or wanted.pixels != _largest_pixels(profile),
-        fits=activation <= free_mib,
+        estimated=not contained or wanted.pixels != _largest_pixels(profile),
         largest_batch=max(fitting, default=0),
+        limited_by_memory=len(fitting) < len(built),
+        why_not=_built_for(profiles, len(built)) if not contained else "memory" if activation > free_mib else "",
         mode=entry.mode,
     )
 
 
-def _own_size(profiles: Sequence[Profile], size: int) -> int:
-    """The size asked for, or the network's own where its profiles allow only one (crops of a face)."""
+def _own_size(profiles: Sequence[Profile]) -> int | None:
+    """The network's own size, where its profiles allow only one (crops of a face)."""
     sides = {side for p in profiles for side in (*p.min[1:3], *p.max[1:3])}
-    return sides.pop() if len(sides) == 1 else size
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _built_for(profiles: Sequence[Profile], most: int) -> str:
+    """What an engine is built for that does not take a request, though it takes `most` pictures of that size."""
+    if most:
+        return f"built for {most} at once"
+    least, largest = min(min(p.min[1:3]) for p in profiles), max(max(p.max[1:3]) for p in profiles)
+    return f"built for {least}×{least} to {largest}×{largest}"
 
 
 def _container(profiles: Sequence[Profile], request: _Request) -> Profile | None:
@@ -147,69 +161,23 @@ def _largest_pixels(profile: Profile) -> int:
     return profile.max[0] * profile.max[1] * profile.max[2]
 
 
-def plan_text(bundle: Bundle, gpu_name: str, vram_mib: int, size: int, batch: int) -> str:
-    """The answer as text: a line for each network, and one for the whole flow.
-
-    Raises:
-        RequestError: the GPU is not in the table.
-        BundleError: the bundle has no engine for it.
-    """
-    if size < 1 or batch < 1:
-        raise RequestError(f"--size and --batch are {size} and {batch}, expected whole numbers of at least 1")
-    card = gpu(gpu_name) if gpu_name else Gpu("a GPU", _most_demanding_target(bundle), vram_mib)
-    rows = plan_rows(bundle, card.capability, card.vram_mib, size, batch)
-    built_for = card.capability if gpu_name else f"planned for {card.capability}"
-    return "\n".join(
-        [
-            f"{card.name} ({built_for}, {card.vram_mib} MiB), photos of {size}×{size}, batch {batch}; "
-            f"{CONTEXT_MIB} MiB set aside for CUDA itself (assumed)",
-            *_table(rows),
-            *_flow_lines(rows, card.vram_mib),
-            *_unplanned_lines(bundle, rows),
-        ]
-    )
-
-
-def _table(rows: Sequence[PlanRow]) -> list[str]:
-    """A line for each row under a line of headings, each column as wide as its widest cell."""
-    headings = ("network", "engine", "profile", "weights", "activations", "fits", "largest batch")
-    cells = [headings, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    aligned = (str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.ljust, str.ljust)
-    return ["  ".join(a(c, w) for a, c, w in zip(aligned, line, widths, strict=True)).rstrip() for line in cells]
-
-
-def _cells(row: PlanRow) -> tuple[str, ...]:
-    return (
-        row.network,
-        engine_label(row.engine, row.precision, row.mode),
-        row.profile or "none this large",
-        f"{row.weight_mib:.0f} MiB",
-        f"{'~' if row.estimated else ''}{row.activation_mib:.0f} MiB",
-        "yes" if row.fits and row.profile else "no",
-        str(row.largest_batch or "-"),
-    )
-
-
-def _flow_lines(rows: Sequence[PlanRow], vram_mib: int) -> list[str]:
-    lines = []
+def _flows(rows: Sequence[PlanRow], vram_mib: int) -> Iterator[FlowPlan]:
+    """Every engine, with the networks that are not built in its precision in the one that they are built in."""
     for engine in dict.fromkeys((row.engine, row.precision, row.mode) for row in rows):
         of_network = {row.network: row for row in reversed(rows) if row.engine == engine[0]}
         of_network |= {row.network: row for row in rows if (row.engine, row.precision, row.mode) == engine}
         own = list(of_network.values())
         total = CONTEXT_MIB + sum(row.weight_mib for row in own) + max(row.activation_mib for row in own)
-        verdict = "fits" if total <= vram_mib else "does not fit"
-        lines.append(
-            f"all networks on {engine_label(*engine)}: {'~' if any(r.estimated for r in own) else ''}{total:.0f} MiB "
-            f"of {vram_mib} MiB ({verdict}): CUDA + all weights + the largest activations, "
-            "which the networks share; planned by the builder, not measured on a GPU"
-        )
-    return lines
+        in_turn = CONTEXT_MIB + max(row.weight_mib + row.activation_mib for row in own)
+        unbuilt = [f"{row.network} is {row.why_not}" for row in own if row.profile is None]
+        resident, turns = ("; ".join([*["does not fit"] * (mib > vram_mib), *unbuilt]) for mib in (total, in_turn))
+        yield FlowPlan(*engine, total, in_turn, any(row.estimated for row in own), resident, turns)
 
 
 def _unplanned_lines(bundle: Bundle, rows: Sequence[PlanRow]) -> list[str]:
     entries = [entry for network in bundle.networks.values() for entry in network.engines]
-    in_ram = sorted({entry.engine for entry in entries if not entry.profiles and entry.precision != "fp16"})
+    ways = [(entry.engine, runs(entry.engine, entry.precision)) for entry in entries if not entry.profiles]
+    in_ram = sorted({engine for engine, way in ways if way and "cpu" in way.devices})
     on_cpu = [n.name for n in bundle.networks.values() if n.name not in {row.network for row in rows}]
     lines = [f"{', '.join(in_ram)}: in the computer's own memory, n/a here"] if in_ram else []
     return [*lines, f"on the CPU only: {', '.join(on_cpu)}"] if on_cpu else lines

@@ -28,6 +28,19 @@ class Session(ABC):
     """What it gives."""
     batches: Sequence[int] = ()
     """The batch sizes that it was built for, ascending; () where any will do (`cameo/batches.py` chooses)."""
+    turns: int = 1
+    """How many runs it takes at once; the others wait."""
+    engine: str = "the engine"
+    """What runs it, for messages."""
+
+    @property
+    def most_pixels(self) -> int | None:
+        """The largest picture that memory has room for; None where that is not known."""
+        return None
+
+    def rows_at_once(self, pixels: int) -> int | None:
+        """How many rows it likes to be given together, with pictures of so many pixels; None where any will do."""
+        return None
 
     @abstractmethod
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,6 +23,9 @@ The original (`RealESRNet.tile_process`) puts tiles with 10 px of context side b
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from itertools import count
 from typing import Any, Final
 
 import cv2
@@ -43,6 +46,9 @@ MIN_TILE: Final = 2 * OVERLAP
 class Enlarger:
     """Enlarges photos `scale` times with `network` (`image` -> `result`), in tiles of at most `tile` pixels a side.
 
+    Tiles are smaller where the network's memory has no room for such: what a photo is made of may then differ in the
+    bands where tiles meet.
+
     Raises:
         CameoError: `tile` is neither None (the photo whole) nor a multiple of 4 of at least 128.
     """
@@ -54,40 +60,49 @@ class Enlarger:
         self.scale = scale
         self._tile = tile
 
-    def __call__(self, photo: Pixels) -> Pixels:
-        """The photo `scale` times as large, uint8 `(scale * H, scale * W, 3)` RGB."""
+    def __call__(self, photo: Pixels, progress: Callable[[int, int], None] | None = None) -> Pixels:
+        """The photo `scale` times as large, uint8 `(scale * H, scale * W, 3)` RGB; `progress(done, tiles)`."""
         height, width = photo.shape[:2]
         padded = pad_to_multiple(photo, max(1, FOLD // self.scale))
-        result = self._enlarge(padded)
+        result = self._enlarge(padded, progress or (lambda done, tiles: None))
         return np.ascontiguousarray(result[: height * self.scale, : width * self.scale])
 
-    def _enlarge(self, photo: Pixels) -> Pixels:
+    def _enlarge(self, photo: Pixels, progress: Callable[[int, int], None]) -> Pixels:
         height, width = photo.shape[:2]
-        rows, columns = spans(height, self._tile), spans(width, self._tile)
+        tile = fitting_tile(self._tile, self._network.most_pixels)
+        rows, columns = spans(height, tile), spans(width, tile)
         if len(rows) == len(columns) == 1:
             return self._run(photo)
         canvas = np.empty((height * self.scale, width * self.scale, 3), np.uint8)
-        reached = 0
+        reached, tiles = 0, count(1)
         for row in rows:
-            strip = self._strip(photo[row], columns)
+            strip = self._strip(photo[row], columns, lambda: progress(next(tiles), len(rows) * len(columns)))
             lay(canvas, strip, row.start * self.scale, reached, FEATHER * self.scale)
             reached = row.stop * self.scale
         return canvas
 
-    def _strip(self, photo: Pixels, columns: list[slice]) -> Pixels:
-        """One row of tiles, joined."""
+    def _strip(self, photo: Pixels, columns: list[slice], done: Callable[[], None]) -> Pixels:
+        """One row of tiles, joined; `done` is told of each."""
         height, width = photo.shape[:2]
         strip = np.empty((height * self.scale, width * self.scale, 3), np.uint8)
         across = strip.swapaxes(0, 1)
         reached = 0
         for column in columns:
             piece = self._run(photo[:, column]).swapaxes(0, 1)
+            done()
             lay(across, piece, column.start * self.scale, reached, FEATHER * self.scale)
             reached = column.stop * self.scale
         return strip
 
     def _run(self, photo: Pixels) -> Pixels:
         return np.asarray(self._network.run({"image": np.ascontiguousarray(photo[None])})["result"][0], np.uint8)
+
+
+def fitting_tile(tile: int | None, most_pixels: int | None) -> int | None:
+    """The tile that was asked for, or the largest whose square has at most `most_pixels`; at least `MIN_TILE`."""
+    if tile is None or most_pixels is None or tile * tile <= most_pixels:
+        return tile
+    return max(math.isqrt(most_pixels) // FOLD * FOLD, MIN_TILE)
 
 
 def spans(length: int, tile: int | None) -> list[slice]:

@@ -36,8 +36,8 @@ class LearnInt8:
 
     @property
     def rests_on(self) -> tuple[str, ...]:
-        """The family's module, which no import of this one shows."""
-        return (self.network.module,)
+        """The family's modules."""
+        return self.network.rests_on
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the checkpoint; return the fidelity in fake INT8 before and after, on held-out photos.
@@ -51,10 +51,10 @@ class LearnInt8:
         form = self.network.form
         original = form.load(source, self.part)
         learner = deepcopy(original)
-        photos = self.teaching.read(form)
-        student = FakeQuantized(learner, form.run, self.teaching.examples(form, photos, THRESHOLD_BATCHES))
+        photos = self.teaching.read(self.network)
+        student = FakeQuantized(learner, form.run, self.teaching.examples(self.network, photos, THRESHOLD_BATCHES))
         facts: dict[str, Any] = {"quantized": "int8", "convolutions": student.thresholds.numel()}
-        facts |= self.teaching.teach(form, original, student, photos, identity_of(self, source))
+        facts |= self.teaching.teach(self.network, original, student, photos, identity_of(self, source))
         form.save(learner, out)
         write_record(facts, out)
         return facts
@@ -62,4 +62,6 @@ class LearnInt8:
 
 def stage(network: Handed, wish: Wish) -> LearnInt8 | None:
     """The stage of this variant, if INT8 is to be learned."""
-    return LearnInt8(network, wish.teaching(network, VARIANT, LearnInt8.PACE), wish.part) if wish.learn_int8 else None
+    if set(PRECISIONS).isdisjoint(wish.precisions):
+        return None
+    return LearnInt8(network, wish.teaching(network, VARIANT, LearnInt8.PACE), wish.part)

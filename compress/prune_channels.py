@@ -57,35 +57,37 @@ class PruneChannels:
         """
         from compress.pruning.channels import Ratios, choose, prune
         from compress.pruning.cost import macs, parameters
-        from compress.recovery.distil import kept_channels
+        from compress.recovery.feeds import in_torch
+        from compress.recovery.losses import kept_channels
 
         form = self.network.form
         original = form.load(source, self.part)
-        photos = self.teaching.read(form) if self._needs_photos else None
+        photos = self.teaching.read(self.network) if self._needs_photos else None
         groups = form.groups(original)
         kept = choose(groups, Ratios(self.ratio, self.stages, self.multiple), self._importance(form, original, photos))
         light = form.rebuild(prune(original.state_dict(), groups, kept))
         if self.separable:
             light = form.separated(light)
+        feeds = in_torch([self.network.examples.of_noise(form.inputs, self.size)])
         facts: dict[str, Any] = {
             "pruned": self.ratio,
             "separable": self.separable,
             "widths": {group.name: [group.channels, len(kept[group.name])] for group in groups},
             "parameters": [parameters(original), parameters(light)],
-            "macs": [macs(network, form.run, self.size) for network in (original, light)],
+            "macs": [macs(network, form.run, feeds) for network in (original, light)],
             "size": self.size,
         }
         if photos is not None:
             channels = kept_channels(form.features(original), kept)
-            facts |= self.teaching.teach(form, original, light, photos, identity_of(self, source), channels)
+            facts |= self.teaching.teach(self.network, original, light, photos, identity_of(self, source), channels)
         form.save(light, out)
         write_record(facts, out)
         return facts
 
     @property
     def rests_on(self) -> tuple[str, ...]:
-        """The family's module, which no import of this one shows."""
-        return (self.network.module,)
+        """The family's modules."""
+        return self.network.rests_on
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,8 +105,8 @@ class PruneChannels:
         groups = form.groups(original)
         if photos is None or self.importance == "l2":
             return group_l2(original, groups)
-        batches = self.teaching.examples(form, photos, TAYLOR_BATCHES)
-        return taylor(original, lambda levels: form.run(original, levels), groups, batches, self.teaching.seed)
+        batches = self.teaching.examples(self.network, photos, TAYLOR_BATCHES)
+        return taylor(original, lambda feeds: form.run(original, feeds), groups, batches, self.teaching.seed)
 
 
 def stage(network: Handed, wish: Wish) -> PruneChannels | None:

@@ -17,11 +17,12 @@ from pydantic import TypeAdapter
 
 from cameo.artifact import sha256_of
 from cameo.images import photos_in
-from compress.trainable import Trainable
+from compress.trainable import Handed, Trainable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from compress.recovery.feeds import Feeds
     from compress.recovery.photos import Crops, PhotoSet
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Teaching:
     seed: int = 0
     checkpoints: Path = Path(".")
 
-    def read(self, form: Trainable) -> PhotoSet:
+    def read(self, network: Handed) -> PhotoSet:
         """The photos that can be used, some of them held out.
 
         Raises:
@@ -69,21 +70,21 @@ class Teaching:
         """
         from compress.recovery.photos import read_photos
 
-        found = read_photos(self.photos.files, self._side(form))
+        found = read_photos(self.photos.files, self._side(network.form))
         for name, reason in found.skipped.items():
             log.warning("left out %s: %s", name, reason)
         return found
 
-    def examples(self, form: Trainable, photos: PhotoSet, count: int) -> Iterator[Tensor]:
-        """Batches to measure on, float32 `(N, 3, H, W)` levels, which training does not see."""
-        from compress.recovery.distil import to_levels
+    def examples(self, network: Handed, photos: PhotoSet, count: int) -> Iterator[Feeds]:
+        """Batches to measure on, which training does not see."""
+        from compress.recovery.feeds import feeds_of
 
-        crops = self._crops(form, photos)
-        return (to_levels(crops.batch(_OTHER_STEPS + index)) for index in range(count))
+        crops = self._crops(network.form, photos)
+        return (feeds_of(network, list(crops.batch(_OTHER_STEPS + index))) for index in range(count))
 
     def teach(
         self,
-        form: Trainable,
+        network: Handed,
         original: nn.Module,
         student: nn.Module,
         photos: PhotoSet,
@@ -95,15 +96,16 @@ class Teaching:
         `identity` names all that the run rests on, `channels` the original's channels that the student's inner pictures
         have to resemble, by module name.
         """
-        from compress.recovery.distil import Lesson, device_of_choice, held_out_psnr, to_levels
+        from compress.recovery.feeds import device_of_choice, feeds_of
+        from compress.recovery.losses import Lesson, held_out_psnr
         from compress.recovery.photos import held_out_views
         from compress.recovery.training import Plan, train
 
-        device = device_of_choice()
+        form, device = network.form, device_of_choice()
         original.requires_grad_(False).to(device)
         student.to(device)
         views = held_out_views(photos.held_out, self._side(form), form.multiple, form.side is not None)
-        held_out = [to_levels(view[None], device) for view in views]
+        held_out = [feeds_of(network, [view], device) for view in views]
         fidelity = held_out_psnr(original, student, form.run, held_out)
         facts: dict[str, Any] = {
             "photos": {"training": len(photos.training), "held_out": len(held_out), "skipped": photos.skipped},
@@ -114,7 +116,7 @@ class Teaching:
             plan = Plan(self.steps, self.pace * form.learning_rate, identity=identity)
             done = train(
                 student,
-                lambda step: lesson.loss(to_levels(crops.batch(step), device), step / plan.steps),
+                lambda step: lesson.loss(feeds_of(network, list(crops.batch(step)), device), step / plan.steps),
                 fidelity,
                 plan,
                 self.checkpoints,

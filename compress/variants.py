@@ -2,7 +2,7 @@
 
 VARIANT: str                              what it is called in a bundle ("pruned", "qat", "student")
 MODE: str                                 the mode of its engines
-PRECISIONS: tuple[str, ...]               the precisions that it alone is built in, or () for the usual ones
+PRECISIONS: tuple[str, ...]               the precisions that it learned, and alone is built in; () for the usual ones
 stage(network, wish) -> Stage | None      what makes its checkpoint, None where the wish is for another
 """
 
@@ -31,7 +31,7 @@ class Variant(Protocol):
 
 @dataclass(frozen=True)
 class Wish:
-    """What a build asks for: a share of channels to `prune`, a `fast` student, weights that have learned INT8.
+    """What a build asks for: a share of channels to `prune`, a `fast` student, `precisions` to be learned.
 
     They learn from `photos` in `steps` steps; below `folder` is where one that was killed goes on. `part` names the
     weights in a checkpoint that has several.
@@ -39,7 +39,7 @@ class Wish:
 
     prune: float = 0.0
     fast: bool = False
-    learn_int8: bool = False
+    precisions: tuple[str, ...] = ()
     photos: Photos = field(default_factory=Photos)
     steps: int = 0
     folder: Path = field(default_factory=Path)
@@ -56,3 +56,8 @@ def variants() -> Iterator[Variant]:
     modules = [module_in(compress, name) for name in names_in(compress)]
     found = [cast(Variant, module) for module in modules if hasattr(module, "VARIANT")]
     return iter(sorted(found, key=lambda variant: (variant.MODE, variant.VARIANT)))
+
+
+def learnable() -> frozenset[str]:
+    """The precisions that a network can learn to live with."""
+    return frozenset(precision for variant in variants() for precision in variant.PRECISIONS)

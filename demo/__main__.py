@@ -5,6 +5,7 @@ A second run finds everything done.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from cameo.images import Pixels, read_photo, write_image
 from demo.poor_photo import DEMO, impoverish
 from exporters import model
 from pipeline.build import build
-from pipeline.parts import BuildOptions
-from pipeline.validation import validate_bundle
+from pipeline.build_network import BuildOptions
+from pipeline.utf8 import in_utf8
+from pipeline.validation import Limits, validate_bundle
 
 HERE = Path(__file__).parent
 PHOTO = HERE / "photo.jpg"
@@ -44,6 +46,13 @@ class Demo:
     paint: Paint
     pictures: tuple[str, ...]
     result: str
+    compared: str = ""
+    """The picture among them that validation runs on, instead of the good photo."""
+
+    @property
+    def photo(self) -> Path:
+        """What validation compares the bundle with its original on, and the report shows."""
+        return self.bundle / self.compared if self.compared else PHOTO
 
 
 def paint_cartoon(photo: Pixels, cartoonize: cameo.Loaded) -> dict[str, Pixels]:
@@ -76,18 +85,24 @@ DEMOS = (
         restore_poor,
         ("poor-restored-true.png", "poor.png", "restored.png"),
         result="restored.png",
+        compared="poor.png",
     ),
 )
 
 
 def main() -> None:
     """Build, validate and run the bundle of every demo."""
+    parser = argparse.ArgumentParser(prog="demo", description="From checkpoint to evidence, with the demo's weights.")
+    parser.add_argument(
+        "--rounds", type=int, default=0, choices=range(1, 51), metavar="N", help="of timing (default: as validate does)"
+    )
+    limits = Limits(keep=True, rounds=parser.parse_args().rounds)
     for demo in DEMOS:
         console.rule(demo.model, align="left")
-        _show(demo)
+        _show(demo, limits)
 
 
-def _show(demo: Demo) -> None:
+def _show(demo: Demo, limits: Limits) -> None:
     changed = build(model(demo.model), demo.weights, demo.bundle, BuildOptions(), console.print)
     # A rebuilt bundle replaces its whole folder, so what lies in it belongs to it.
     done = not changed and all((demo.bundle / name).exists() for name in ("report.json", *demo.pictures))
@@ -95,7 +110,7 @@ def _show(demo: Demo) -> None:
         console.print("nothing to do: the bundle, its report and its pictures are up to date")
     else:
         _paint(demo)
-        report = validate_bundle(demo.bundle, demo.weights, PHOTO, console.print)
+        report = validate_bundle(demo.bundle, demo.weights, demo.photo, console.print, limits=limits)
         if report.failures:
             raise GateError("; ".join(map(str, report.failures)))
         console.print(f"every gate passed, {report.judged} judged")
@@ -119,6 +134,7 @@ def _face_view(photo: Pixels, face: Face) -> Pixels:
 
 
 if __name__ == "__main__":
+    in_utf8()
     try:
         main()
     except CameoError as error:

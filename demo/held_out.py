@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cameo.faces.alignment import crop, similarity_in_crop_frame, square_template
-from cameo.faces.cascade import CascadeFinder
+from cameo.faces.finders.cascade import CascadeFinder
 from cameo.faces.restoring import ZOOM
 from cameo.images import read_photo
 from cameo.pixels import Pixels

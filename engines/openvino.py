@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 from cameo.errors import EngineError
 from engines import EngineOptions
+from engines._positions import mark_positions
 
 PRECISIONS = {"fp32": ("fp32", "bf16"), "int8": ("int8",)}
 
 
 @dataclass(frozen=True)
 class BuildOpenVino:
-    """A folder with model.xml and model.bin, weights kept in FP32."""
+    """A folder with model.xml and model.bin, weights kept in FP32; positions stay in FP32 in bf16 as well."""
 
     name: ClassVar[str] = "build-openvino"
     output: ClassVar[str] = "ir"
@@ -43,6 +44,7 @@ class BuildOpenVino:
                 node.set_friendly_name(f"{node.get_type_name()}_{index}")
         # Without this, weights are stored in FP16 and the FP32 engine is no longer exact.
         openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
+        mark_positions(out / "model.xml")
         return {"targets": [], "profiles": []}
 
 

@@ -38,7 +38,7 @@ class BuildTensorRt:
             raise EngineUnavailable(f"tensorrt: {reason}")
         import tensorrt
 
-        from engines._tensorrt_common import Builder
+        from engines._tensorrt_builder import Builder
 
         builder = Builder(tensorrt, "tensorrt", source, self.ranges)
         profiles = builder.planned(self.target, on_this_gpu=True)

@@ -25,18 +25,28 @@ class BuildTensorRtRtx:
     ranges: tuple[InputRange, ...] = ()
     targets: tuple[str, ...] = EngineOptions.targets
 
+    def check(self) -> None:
+        """Raises RequestError: a target is unknown."""
+        import tensorrt_rtx
+
+        from engines._tensorrt_builder import capability
+
+        for target in self.targets:
+            capability(tensorrt_rtx, "tensorrt-rtx", target)
+
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write the engine and return its targets and the memory planned per target and profile.
 
         Raises:
             EngineUnavailable: the package is missing.
-            EngineError: the graph cannot be built, or a target is unknown.
+            EngineError: the graph cannot be built.
+            RequestError: a target is unknown.
         """
         if reason := why_not_buildable():
             raise EngineUnavailable(f"tensorrt-rtx: {reason}")
         import tensorrt_rtx
 
-        from engines._tensorrt_common import Builder
+        from engines._tensorrt_builder import Builder
 
         builder = Builder(tensorrt_rtx, "tensorrt-rtx", source, self.ranges)
         profiles = [profile for target in self.targets for profile in builder.planned(target)]

@@ -9,10 +9,12 @@
                     MODELS: tuple[Model, ...]                    where it has some: photo in, photo out
     trainable.py    where it can be pruned and taught: NETWORKS, and trainable(network) -> compress.trainable.Trainable
     examples.py     where a network takes something else than one photo: examples(network, inputs, photos) -> feeds
-    untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes
+    untrained.py    where its weights are too large to ship: untrained(network, narrow) -> a module of those shapes,
+                    and FILES: Mapping[name, write(path)] of what no module holds
 
-What families share is beside them: `checkpoints/` on the way in, `graphs/` on the way out. Why a family says all that
-itself: docs/decisions/133. CONTRIBUTING.md has a whole one of a few lines, which a test executes (docs/decisions/130).
+What families share is beside them: `checkpoints/` on the way in, `layers/` of their networks, `graphs/` on the way out.
+Why a family says all that itself: docs/decisions/133. CONTRIBUTING.md has a whole one of a few lines, which a test
+executes (docs/decisions/130).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from exporters.family import Family
 if TYPE_CHECKING:
     from cameo.session import Session
     from compress.trainable import Handed
+    from exporters.family import WeightFiles
     from exporters.published import Figures
     from exporters.recipe import Model, Recipe
     from metrics.examples import Examples
@@ -108,6 +111,16 @@ def model(name: str) -> Model:
     return models()[name]
 
 
+def files_of(network: str, of: Model | None = None) -> WeightFiles:
+    """The files of `network`; in the folder of a model, as the model calls them.
+
+    Raises:
+        CheckpointError: no family has such a network.
+    """
+    families_own = family_of(network).networks[network]
+    return families_own if of is None else of.files.get(network, families_own)
+
+
 def examples_of(network: str) -> Examples:
     """How photos become the feeds of `network`: as its one image, or as its family says."""
     from metrics.examples import Examples
@@ -117,8 +130,9 @@ def examples_of(network: str) -> Examples:
 
 
 def figures_of(network: str) -> Figures | None:
-    """What others published of a model with this network, if anything: bars to stand beside ours."""
-    return next((one.figures for one in models().values() if one.figures and network in one.networks), None)
+    """What others published to stand beside this network, if anything: bars to stand beside ours."""
+    known = (one.figures for one in models().values())
+    return next((figures for figures in known if figures and network in figures.networks), None)
 
 
 def trainable_networks() -> list[str]:
@@ -137,4 +151,4 @@ def trainable(network: str) -> Handed:
     family = family_of(network)
     if network not in trainable_networks():
         raise CheckpointError(f"{network} cannot be pruned: choose one of {', '.join(trainable_networks())}")
-    return Handed(network, family.path("trainable"))
+    return Handed(network, family.path("trainable"), examples_of(network))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,3 +107,8 @@ class Family:
     def untrained(self, network: str, narrow: float | None = None) -> nn.Module:
         """A module of the published shapes, or `narrow` times as wide, with the weights that training starts from."""
         return cast("nn.Module", self.module("untrained").untrained(network, narrow))
+
+    @property
+    def untrained_files(self) -> Mapping[str, Callable[[Path], None]]:
+        """Who writes, to a path, those files of its networks that no module holds, by name."""
+        return cast(Mapping[str, Callable[[Path], None]], getattr(self.module("untrained"), "FILES", {}))

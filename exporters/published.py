@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metrics.sizes import Size
+
 REVISION = "master"
 
 
@@ -27,17 +29,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of an article: peak GPU memory and time of the whole model at `size` pixels squared."""
+    """One figure of an article: peak GPU memory and time of the whole model on a photo of `size` (height, width).
+
+    `vram_mib` is None where memory ran out.
+    """
 
     what: str
-    size: int
-    vram_mib: float
+    size: Size
+    vram_mib: float | None
     latency_ms: float
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one article, and the hardware that they were taken on; never measured here."""
+    """The figures of one article, and the hardware that they were taken on; never measured here.
+
+    They stand beside those of the `networks` that do nearly all of the model's work; beside the whole flow's, if none
+    does.
+    """
 
     hardware: str
     figures: tuple[Figure, ...]
+    networks: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engines import InputRange
+from exporters.family import WeightFiles
 from exporters.published import Figures, Source
 from metrics.measurement import Gate
 from metrics.sizes import Sizes
@@ -53,7 +54,7 @@ class Recipe:
     """How one network goes from checkpoint to engines: passes, engines, what they are built for, gates.
 
     `sizes` are where a network that takes any size is compared with its original. `on_request` are precisions that are
-    built only when they are asked for.
+    built only when they are asked for, `withheld` those that are not even then, with what the user is told about it.
     """
 
     network: str
@@ -64,13 +65,16 @@ class Recipe:
     precisions: tuple[str, ...] = ("fp32", "bf16")
     sizes: Sizes = field(default_factory=Sizes)
     on_request: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Model:
     """A bundle's worth of networks, of any family, with the flow that uses them.
 
-    `assets` names files of the weights folder that the flow needs besides networks; a missing one is left out.
+    `files` says of a network how its files are called in this model's folder, where its family's names are not enough
+    or are another network's. `assets` names files of that folder that the flow needs besides networks; a missing one is
+    left out.
     `stand_ins` says of every network that may be missing, in one sentence, what the flow does without it. `flow_gates`
     are about the whole flow's result, which is compared with the original's under `flow_options`. `source` is where the
     authors' files can be fetched, `figures` what others published of the whole model.
@@ -79,6 +83,7 @@ class Model:
     name: str
     flow: str
     networks: tuple[str, ...]
+    files: Mapping[str, WeightFiles] = field(default_factory=dict)
     assets: Mapping[str, str] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     flow_gates: tuple[Gate, ...] = ()

@@ -22,8 +22,8 @@ class Examples:
     """Makes feeds of photos; without a `module`, a network takes one photo, as its input `image`.
 
     The `module` is the family's: `examples(network, inputs, photos) -> Iterator[Feeds]` gives one set of feeds for each
-    photo, by name, with a batch of one; `inputs` are the network's with every axis a number, `photos` uint8
-    `(H, W, 3)` RGB of any size.
+    photo, by name, with a batch of one, whichever others are asked for with it: teaching and calibration ask photo by
+    photo. `inputs` are the network's with every axis a number, `photos` uint8 `(H, W, 3)` RGB of any size.
     """
 
     network: str = ""

@@ -3,10 +3,12 @@
 A pass that changes no result beyond rounding offers `graph_pass() -> GraphPass`, the stage with its default
 configuration; one that finds nothing to do leaves the graph as it is and says so in its facts (`changed: false`).
 
-A conversion to another precision (`to_fp16`) offers instead
+A conversion to another precision is a file `convert_to_<precision>.py`, and offers instead
 
     PRECISION: str                                      what it converts to ("fp16")
+    MODE: str                                           the mode of its engines: what it gives up (`cameo.modes`)
     RECORD: str                                         the file that it writes beside the graph: what it did, and why
+    ENOUGH_PHOTOS: int                                  fewer make it worse, which a build says
     conversion(calibration, least_psnr, original) -> Stage
                                                         the stage that converts on these photos to this fidelity
 """

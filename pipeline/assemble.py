@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import engines
 import optimize
@@ -26,13 +27,9 @@ from cameo.modes import MODES
 from cameo.tensors import TensorSpec
 from compress.teaching import RECORD as TEACHING_RECORD
 from exporters.recipe import Model
-from optimize.precision.calibration import tensor_spec
-from pipeline.fingerprint import tool_versions
-from pipeline.parts import ITSELF, Part
-from pipeline.recommend import INT8
+from optimize._conversion.calibration import tensor_spec
+from pipeline.build_network import ITSELF, Part
 from pipeline.store import remove_abandoned
-
-TOOLS = ("tensorflow-cpu", "torch", "tf2onnx", "onnx", "onnxsim", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
 
 
 def refuse_foreign(out: Path) -> None:
@@ -42,9 +39,11 @@ def refuse_foreign(out: Path) -> None:
 
 
 def assemble(
-    model: Model, parts: Sequence[Part], assets: Mapping[str, Path], out: Path, targets: Sequence[str]
+    model: Model, parts: Sequence[Part], assets: Mapping[str, Path], out: Path, provenance: Mapping[str, Any]
 ) -> bool:
     """Write the bundle beside `out`, then put it in its place as a whole; return False if `out` is it already.
+
+    `provenance` is what it shall say of how it was built.
 
     Raises:
         OutputError: it cannot be written, or `out` is something else (`refuse_foreign`).
@@ -65,7 +64,7 @@ def assemble(
             if part.form is ITSELF
         },
         {name: place(f"assets/{path.name}", Artifact.of(path)) for name, path in assets.items()},
-        {"cameo": __version__, "tools": tool_versions(TOOLS), "targets": list(targets)},
+        {"cameo": __version__, **provenance},
     )
     for kind in ("work", "previous"):
         remove_abandoned(out.parent, f".{out.name}.{kind}-")
@@ -167,7 +166,8 @@ def _engine_entries(
     facts = dict(result.facts)
     profiles = tuple(Profile.of(profile) for profile in facts.pop("profiles", ()))
     targets = tuple(facts.pop("targets", ()))
-    mode = MODES[1] if graph == INT8 else part.form.mode
+    conversion = optimize.conversions().get(graph)
+    mode = max(part.form.mode, conversion.MODE if conversion else MODES[0], key=MODES.index)
     return [
         EngineEntry(engine, precision, file, targets, profiles, facts, mode)
         for precision in engines.engine(engine).PRECISIONS[graph]

@@ -10,8 +10,10 @@ from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, EngineUnavailable
 from exporters.recipe import Model
 from pipeline.assemble import assemble, refuse_foreign
-from pipeline.parts import BuildOptions, Say, build_parts, check
-from pipeline.stages import weights_in
+from pipeline.build_network import BuildOptions, NetworkBuild, Say
+from pipeline.fingerprint import tool_versions
+from pipeline.recipe_stages import weights_in
+from pipeline.request import check
 from pipeline.store import Store
 from pipeline.whereabouts import remember
 
@@ -26,19 +28,24 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
         PhotoError: no photos to calibrate a conversion on.
         OutputError: `out` cannot be written, or holds something that is not a bundle.
     """
-    check(model, options)
+    check(model, options, say)
     wanted = _buildable(model, options, say)
     found = _weights(model, weights, say)
     refuse_foreign(out)
     store = Store(out.parent / ".store", say)
-    parts = [
-        part
+    jobs = [
+        NetworkBuild(exporters.recipe_of(network), checkpoint, wanted, options, store, say)
         for network, checkpoint in found.items()
-        for part in build_parts(exporters.recipe_of(network), checkpoint, wanted, options, store, say)
     ]
+    for job in jobs:
+        job.check()
+    graphs = [job.graph() for job in jobs]
+    parts = [part for job, graph in zip(jobs, graphs, strict=True) for part in job.parts(graph)]
     remember(store, found.values())
     assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
-    assembled = assemble(model, parts, assets, out, options.targets)
+    assembled = assemble(
+        model, parts, assets, out, {"tools": tool_versions(store.tools), "targets": list(options.targets)}
+    )
     say(f"{store.built} stages built, {store.reused} up to date")
     return store.built > 0 or assembled
 
@@ -61,8 +68,8 @@ def _weights(model: Model, folder: Path, say: Say) -> dict[str, Artifact]:
         raise CheckpointError(f"there is no folder {folder}: --weights takes the folder that holds {_expected(model)}")
     found = {}
     for network in model.networks:
-        files = exporters.family_of(network).networks[network]
-        checkpoint = weights_in(folder, network)
+        files = exporters.files_of(network, model)
+        checkpoint = weights_in(folder, network, model)
         if checkpoint is not None:
             found[network] = checkpoint
         elif network not in model.stand_ins:
@@ -79,5 +86,5 @@ def _expected(model: Model) -> str:
     return ", ".join(
         name + (" (optional)" if network in model.stand_ins else "")
         for network in model.networks
-        for name in exporters.family_of(network).networks[network].usual
+        for name in exporters.files_of(network, model).usual
     )

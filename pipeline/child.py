@@ -4,7 +4,7 @@
 
 is also what the `reproduce.sh` beside each artifact says. The answer (facts or error, as JSON) comes back through a
 pipe: it must arrive even if the disk is full, and the log cannot be written. Before it, one line of JSON for each step
-of a long stage that logs its progress (`optimize/precision/progress.py`).
+of a long stage that logs its progress (`optimize/_conversion/progress.py`).
 
 A stage that gives no sign of life is ended (`pipeline/silence.py`).
 """
@@ -56,8 +56,9 @@ def run_in_child(
     out: Path,
     log: Path,
     show: Callable[[str, int, int], None] = lambda what, done, of: None,
+    still: Callable[[], None] = lambda: None,
 ) -> ChildResult:
-    """Run `stage` in a child process whose output goes to `log`; `show` is told its progress.
+    """Run `stage` in a child process whose output goes to `log`; `show` is told its progress, `still` that it has none.
 
     Raises:
         CameoError: the error that the stage raised, of its own class.
@@ -79,6 +80,9 @@ def run_in_child(
         try:
             answer: dict[str, Any] = {}
             for line in lines(reader, Silence(stage.name, log)):
+                if not line:
+                    still()
+                    continue
                 answer = json.loads(line)
                 if "progress" in answer:
                     show(*answer.pop("progress"))

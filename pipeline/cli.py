@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from rich.console import Console
 
 from cameo.any_locale import print_anything
 from cameo.errors import CameoError, CheckpointError, GateError, OutputError, RequestError
+from pipeline.make_variables import in_the_words_of_the_door
 from pipeline.store import copy_into_place
 
 app = typer.Typer(
@@ -43,7 +46,7 @@ def main() -> None:
     except CameoError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_the_words_of_the_door(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RequestError) else 1)
 
 
@@ -77,7 +80,7 @@ def export(
     """Turn one checkpoint into a clean ONNX graph (all passes of its recipe included)."""
     import exporters
     from cameo.artifact import Artifact
-    from pipeline.stages import exported, weights_in
+    from pipeline.recipe_stages import exported, weights_in
     from pipeline.store import Store
 
     exporters.family_of(network)
@@ -105,22 +108,29 @@ def optimize_(
     import optimize
     from cameo.artifact import Artifact
     from exporters.recipe import STANDARD_PASSES
+    from optimize._conversion.calibration import Calibration
     from pipeline.calibration import calibration_photos
+    from pipeline.recipe_stages import examples_for
     from pipeline.store import Store
 
     if not source.is_file():
         raise CheckpointError(f"there is no file {source}: expected an ONNX graph (.onnx)")
     _check_suffix(out, ".onnx")
+    if calibration and not precision:
+        raise RequestError("there is nothing to calibrate: name the --precision to convert to, fp16 or int8")
+    chosen = {name: optimize.graph_pass(name) for name in _split(passes) or STANDARD_PASSES}
+    module = optimize.conversion_to(precision) if precision else None
+    photos = Calibration.of(calibration_photos(calibration)) if module else Calibration()
+    if calibration:
+        photos.readable()
     store, artifact = Store(_store(out)), Artifact.of(source)
-    for name in passes.split(",") if passes else STANDARD_PASSES:
-        result = store.run(optimize.graph_pass(name.strip()), artifact)
+    for name, stage in chosen.items():
+        result = store.run(stage, artifact)
         artifact = result.artifact
         console.print(f"{name}: {result.facts['nodes_before']} -> {result.facts['nodes_after']} nodes")
-    if precision:
-        from optimize.precision.calibration import Calibration
-
-        module = optimize.conversion_to(precision)
-        result = store.run(module.conversion(Calibration.of(calibration_photos(calibration))), artifact)
+    if module:
+        photos = replace(photos, examples=examples_for(artifact.path))
+        result = store.run(module.conversion(photos), artifact)
         artifact = result.artifact
         console.print(
             f"{precision}: {result.facts['kept_fp32']} of {result.facts['nodes']} nodes stay in FP32, "
@@ -190,12 +200,12 @@ def build(
     from cameo.artifact import size_of
     from exporters import model as find_model
     from pipeline.build import build as build_bundle
-    from pipeline.parts import BuildOptions
+    from pipeline.build_network import BuildOptions
 
     targets = _targets(gpu) or BuildOptions().targets
     parts = dict(map(_network_part, part or ()))
     options = BuildOptions(_split(engines), targets, _split(precision), calibration, prune, fast, recover_steps, parts)
-    changed = build_bundle(find_model(model), weights, out, options, console.print)
+    changed = build_bundle(find_model(model), weights, out, options, _say)
     verb = "built" if changed else "nothing to build:"
     console.print(f"{verb} {out} ({size_of(out) / 2**20:.1f} MiB)")
 
@@ -207,15 +217,30 @@ def validate(
         Path | None, typer.Option(help="The authors' files, if they are no longer where they were.")
     ] = None,
     photos: Annotated[Path | None, typer.Option(help="A photo or a folder of photos; default: the demo's.")] = None,
+    max_photos: Annotated[
+        int | None, typer.Option(min=1, help="Compare on the first so many photos; default: all.")
+    ] = None,
+    max_side: Annotated[
+        int | None, typer.Option(min=64, help="Shrink larger photos to this side; default: none.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again what was compared before.")] = False,
 ) -> None:
-    """Compare a bundle with its original: writes report.json and report.html; exit 1 if a gate fails."""
-    from pipeline.validation import validate_bundle
+    """Compare a bundle with its original: writes report.json and report.html; exit 1 if a gate fails.
 
-    report = validate_bundle(bundle, weights, photos, console.print)
+    Finished comparisons are kept, so that a run that was stopped goes on, and a second one has little to do.
+    """
+    from pipeline.validation import Limits, validate_bundle
+
+    limits = Limits(max_photos or 0, max_side or 0, keep=not again)
+    report = validate_bundle(bundle, weights, photos, _say, limits=limits)
     console.print(f"wrote {bundle / 'report.html'} and report.json")
     if report.failures:
         raise GateError("; ".join(map(str, report.failures)))
     console.print(f"every gate passed, {report.judged} judged")
+
+
+def _say(line: str) -> None:
+    console.print(in_the_words_of_the_door(line))
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -226,7 +251,7 @@ def _network_part(text: str) -> tuple[str, str]:
     network, _, name = text.partition("=")
     if not (network and name):
         raise CheckpointError(
-            f"--part {text}: expected NETWORK=NAME, a network of the model and what its file calls the weights (g_ema)"
+            f"--part={text}: expected NETWORK=NAME, a network of the model and what its file calls the weights (g_ema)"
         )
     return network, name
 
@@ -235,7 +260,11 @@ def _targets(gpus: str) -> tuple[str, ...]:
     """Compute capabilities of the named GPUs; names like sm_86 stand for themselves."""
     from cameo.gpus import gpu
 
-    return tuple(dict.fromkeys(name if name.startswith("sm_") else gpu(name).capability for name in _split(gpus)))
+    target = re.compile(r"sm_\d+")
+    names = _split(gpus)
+    return tuple(
+        dict.fromkeys(n if target.fullmatch(n) else gpu(n, "a target such as sm_86").capability for n in names)
+    )
 
 
 def _store(out: Path) -> Path:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,11 +72,13 @@ def source_of(model: str, repository: str = "", revision: str = REVISION) -> Sou
     """Where `model` is published; `repository` names another one with the same files, as of another style.
 
     Raises:
-        CameoError: nothing is known to be published for `model`.
+        RequestError: nothing is known to be published for `model`, or the repository's name is none.
     """
     sources = {name: known.source for name, known in exporters.models().items() if known.source}
     if model not in sources:
         raise RequestError(f"ModelScope has nothing to fetch for '{model}': choose one of {', '.join(sources)}")
+    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise RequestError(f"--repository={repository}: expected OWNER/NAME, as in the address of its page")
     source = sources[model]
     return replace(source, repository=repository or source.repository, revision=revision)
 

@@ -22,12 +22,13 @@ from cameo.bundle import Profile
 from cameo.errors import CheckpointError, OutputError, RequestError
 from compress.make_student import MakeStudent
 from compress.prune_channels import PruneChannels
+from compress.recovery.photos import read_photos
 from compress.teaching import Photos, Teaching
 from engines import InputRange, engine
 from metrics.examples import Examples
 from metrics.sizes import Size
 from metrics.timing import Rounds, interleaved, milliseconds
-from pipeline.stages import graph_of
+from pipeline.recipe_stages import exporter_of, graph_of
 from pipeline.store import Result, Store, copy_into_place
 
 TARGET = "sm_86"
@@ -78,20 +79,26 @@ class Request:
         """
         if self.importance not in IMPORTANCE:
             raise RequestError(f"no importance is called '{self.importance}': choose one of {', '.join(IMPORTANCE)}")
-        if self.recover_steps < 0:
-            raise RequestError(f"{self.recover_steps} recover steps: expected 0 (prune only) or more")
+        check_steps(self.recover_steps)
+        check_ratio(self.ratio, "--ratio")
+        stages = dict(map(_stage_ratio, self.stages))
+        if self.multiple < 1:
+            raise RequestError(f"--multiple={self.multiple}: expected 1 or more, 8 suits most engines")
         if self.photos is None and (self.recover_steps or self.importance == "taylor"):
             raise RequestError("recovery and the importance 'taylor' need photos and got none: name a folder, --photos")
         handed = exporters.trainable(self.network)
+        exporter_of(self.network, self.part)  # refuses a part where there are none
         form = handed.form
         if out.suffix != form.suffix:
             raise OutputError(f"--out {out} must end in {form.suffix}: that is how checkpoints of {self.network} do")
         photos = Photos() if self.photos is None else Photos.of(self.photos)
+        if photos.files:
+            read_photos(photos.files, side=1)
         place = (_store(out) / f"learning-{self.network}").resolve()
         return (MakeStudent if self.separable else PruneChannels)(
             handed,
             self.ratio,
-            dict(map(_stage_ratio, self.stages)),
+            stages,
             self.multiple,
             self.importance,  # type: ignore[arg-type]
             Teaching(photos, self.recover_steps, checkpoints=place),
@@ -142,12 +149,26 @@ def fidelity(facts: Mapping[str, Any]) -> str:
     return f"fidelity: PSNR {before} -> {after} against the original on held-out photos ({facts['steps']} steps)"
 
 
+def check_ratio(ratio: float, flag: str) -> None:
+    """Raises RequestError if `ratio`, which was given as `flag`, is no share of a network's channels."""
+    if not 0 <= ratio < 1:
+        raise RequestError(f"{flag}={ratio:g}: expected a share of the channels, from 0 to below 1 (such as 0.3)")
+
+
+def check_steps(steps: int) -> None:
+    """Raises RequestError if learning cannot take so many steps."""
+    if steps < 0:
+        raise RequestError(f"--recover-steps={steps}: expected 0 (learn nothing) or more")
+
+
 def _stage_ratio(text: str) -> tuple[str, float]:
     name, _, ratio = text.partition("=")
     try:
-        return name, float(ratio)
+        share = float(ratio)
     except ValueError:
-        raise RequestError(f"--stage {text}: expected GROUP=RATIO, such as blocks=0.4") from None
+        raise RequestError(f"--stage={text}: expected GROUP=RATIO, such as blocks=0.4") from None
+    check_ratio(share, f"--stage={name}")
+    return name, share
 
 
 def _store(out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Says of each INT8 engine whether it is worth using: measured where it runs here, else by the memory that it plans."""
+"""Says of engines in precisions that must prove themselves whether they pay: measured here, else by planned memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 
 import engines
 import exporters
-from cameo.backends import backend
+from cameo.backends import backend, runs
 from cameo.bundle import Profile
 from exporters.recipe import Recipe
 from pipeline.store import Result, Store
 from validate.speed import WORTH_IT, CompareSpeed
-
-INT8 = "int8"
-FEW_PHOTOS = 5
-"""Photos that INT8 was calibrated on where its fidelity held on others (docs/decisions/057)."""
 
 Build = Callable[[str, str], Result]
 """Builds an engine (by its name) from the graph of a precision."""
@@ -30,31 +26,34 @@ def with_recommendations(
     store: Store,
     say: Callable[[str], None],
 ) -> dict[tuple[str, str], Result]:
-    """`built`, the facts of its INT8 engines completed by `comparison`: against what, and whether INT8 is recommended.
+    """`built`, with a `comparison` among the facts of engines that run only if recommended: against what, and whether.
 
     `rivals` are the network's engines so far, by engine and precision of their graph. A rival that is missing is built
     from the FP32 graph; it does not get into the bundle.
     """
     found = dict(built)
     for (engine, graph), result in built.items():
-        if graph != INT8:
+        way = runs(engine, graph)
+        if way is None or not way.if_recommended:
             continue
-        if "cpu" in backend(engine).DEVICES:
+        if "cpu" in way.devices:
             rival = rivals.get((engine, "fp32")) or build(engine, "fp32")
-            comparison = _measured(recipe, engine, result, rival, store)
+            comparison = _measured(recipe, engine, graph, result, rival, store)
         else:
             against = "fp16" if (engine, "fp16") in rivals else "fp32"
             comparison = _planned(result, rivals.get((engine, against)) or build(engine, against), against)
-        say(f"{recipe.network} on {engine}: {sentence(comparison)}")
+        say(f"{recipe.network} on {engine}: {sentence(graph, comparison)}")
         found[engine, graph] = replace(result, facts={**result.facts, "comparison": comparison})
     return found
 
 
-def _measured(recipe: Recipe, engine: str, result: Result, rival: Result, store: Store) -> dict[str, Any]:
-    runs = [p for p in engines.engine(engine).PRECISIONS["fp32"] if backend(engine).why_unavailable(p) is None]
+def _measured(
+    recipe: Recipe, engine: str, precision: str, result: Result, rival: Result, store: Store
+) -> dict[str, Any]:
+    ways = [p for p in engines.engine(engine).PRECISIONS["fp32"] if backend(engine).why_unavailable(p) is None]
     batch, *size = recipe.ranges[0].opt[:3] if recipe.ranges else (1, *recipe.sizes.latency)
     feeding = (size[0], size[1]), batch, exporters.examples_of(recipe.network)
-    stage = CompareSpeed(engine, rival.artifact.path.resolve(), rival.artifact.sha256, runs[-1], *feeding)
+    stage = CompareSpeed(engine, precision, rival.artifact.path.resolve(), rival.artifact.sha256, ways[-1], *feeding)
     return dict(store.run(stage, result.artifact).facts)
 
 
@@ -75,12 +74,12 @@ def _mib(result: Result) -> float:
     return round(max(profile.planned_mib or 0.0 for profile in profiles), 1)
 
 
-def sentence(comparison: Mapping[str, Any]) -> str:
+def sentence(precision: str, comparison: Mapping[str, Any]) -> str:
     """What the comparison says."""
     against = comparison["against"]
-    advice = f"use {INT8 if comparison['recommended'] else against}"
+    advice = f"use {precision if comparison['recommended'] else against}"
     if "speedup" in comparison:
         speedup = f"{comparison['speedup']:.2f} × as fast as {against} here"
-        return f"{INT8} is {speedup}, worth it from {WORTH_IT:g} on: {advice}"
+        return f"{precision} is {speedup}, worth it from {WORTH_IT:g} on: {advice}"
     own, theirs = comparison["planned_mib"], comparison["rival_planned_mib"]
-    return f"{INT8} plans {own:.0f} MiB and {against} {theirs:.0f} MiB: {advice}"
+    return f"{precision} plans {own:.0f} MiB and {against} {theirs:.0f} MiB: {advice}"

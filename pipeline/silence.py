@@ -37,8 +37,8 @@ class Silence:
 
     @property
     def until_the_next_look(self) -> float:
-        """Seconds: short beside the limit."""
-        return min(self._limit / 100, 10)
+        """Seconds: short beside the limit, and to people who wait."""
+        return min(self._limit / 100, 5)
 
     def end(self) -> None:
         """The stage told something."""
@@ -71,7 +71,7 @@ def _silence_s() -> float:
 
 
 def lines(answers: int, silence: Silence) -> Iterator[bytes]:
-    """The whole lines that come through a pipe until its other end is closed.
+    """The whole lines that come through a pipe until its other end is closed; an empty one while none comes.
 
     Raises:
         StageError: none came for too long, nor anything else.
@@ -80,6 +80,7 @@ def lines(answers: int, silence: Silence) -> Iterator[bytes]:
     while True:
         if not select.select([answers], [], [], silence.until_the_next_look)[0]:
             silence.check()
+            yield b""
             continue
         part = os.read(answers, 2**16)
         if not part:

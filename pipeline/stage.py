@@ -19,12 +19,26 @@ class Stage(Protocol):
 
     rests_on   modules that it finds by file name, which no import shows ("cameo.backends.openvino")
     measures   True where its result depends on the machine
+
+    and may have a method
+
+    check()    raises CameoError where its fields cannot work; a build asks all of its stages before the first one runs
     """
 
     name: ClassVar[str]
     output: ClassVar[str]
-    tools: ClassVar[tuple[str, ...]]
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """A class variable will do."""
+        ...
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
         """Write `out` from `source` and return what is worth recording (JSON values: node counts, planned bytes)."""
         ...
+
+
+def check_fields(stage: Stage) -> None:
+    """Raises CameoError if `stage` says that its fields cannot work."""
+    if hasattr(stage, "check"):
+        stage.check()

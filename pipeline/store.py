@@ -23,6 +23,7 @@ from typing import Any
 
 from cameo.artifact import Artifact, sha256_of
 from cameo.errors import CameoError, OutputError
+from cameo.progress import Pace
 from pipeline.bar import StageBar
 from pipeline.child import run_in_child, stage_command
 from pipeline.disk import why_no_space
@@ -52,6 +53,10 @@ class Store:
         self._report = report
         self._note = note or report
         self._said: set[str] = set()
+        self._pace = Pace()
+        self.network = ""
+        """Whose stages are run, for what is said of them."""
+        self._tools: set[str] = set()
         self.built = 0
         self.reused = 0
         try:
@@ -75,6 +80,7 @@ class Store:
         key = stage_key(stage, source.sha256 if inside else input_sha256(stage, source))
         place = self.folder / f"{stage.name}-{key[:16]}"
         result = _read(place, key, stage) or self._build(stage, source, key, place)
+        self._tools.update(stage.tools)
         self.built += result.built
         self.reused += not result.built
         for note in result.facts.get("notes", ()):
@@ -82,6 +88,11 @@ class Store:
                 self._said.add(note)
                 self._note(note)
         return result
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The distributions that the stages run so far rest on, sorted."""
+        return tuple(sorted(self._tools))
 
     def _build(self, stage: Stage, source: Artifact, key: str, place: Path) -> Result:
         try:
@@ -92,8 +103,8 @@ class Store:
             ) from error
         log = work / "log.txt"
         try:
-            with StageBar(stage.name) as bar:
-                child = run_in_child(stage, source.path, work / stage.output, log, bar.show)
+            with StageBar(f"{stage.name}{self._of()}", self._note, self._pace) as bar:
+                child = run_in_child(stage, source.path, work / stage.output, log, bar.show, bar.still)
             artifact = Artifact.of(work / stage.output)
             manifest = {
                 "key": key,
@@ -120,8 +131,11 @@ class Store:
             raise type(error)(str(error) + self._keep_log(stage, log)) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        self._report(f"built {stage.name} in {child.seconds:.1f} s, peak {child.peak_rss_mib:.0f} MiB")
+        self._report(f"built {stage.name}{self._of()} in {child.seconds:.1f} s, peak {child.peak_rss_mib:.0f} MiB")
         return Result(Artifact(place / stage.output, artifact.format, artifact.sha256), child.facts, built=True)
+
+    def _of(self) -> str:
+        return f" of {self.network}" if self.network else ""
 
     def _keep_log(self, stage: Stage, log: Path) -> str:
         """Keep a failed stage's log beside the results; return where it is, for the message."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cameo.images import read_photo
+from cameo.images import FORMATS, read_photo
 from validate.results import Report
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,7 @@ def lines_of(block: str, program: str) -> list[str]:
 
 
 CAMEO_LINES = [line for _, block in BLOCKS for line in lines_of(block, "cameo ") if "cameo serve" not in line]
+FIRST_FUSION = next(line for line in CAMEO_LINES if "--consent" in line)
 PIPELINE_LINES = [line for _, block in BLOCKS for line in lines_of(block, "python -m pipeline ")]
 SERVED = [(line, lines_of(block, "curl ")) for _, block in BLOCKS for line in lines_of(block, "cameo serve ")]
 ELSEWHERE = ("fetch", "prune")
@@ -49,11 +50,21 @@ class Demo:
 
 def python(arguments: list[str], folder: Path) -> str:
     """What `python ARGUMENTS` prints in `folder`; it must succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
+    return ran([sys.executable, *arguments], folder)[0]
+
+
+def typed_in(line: str, folder: Path) -> str:
+    """What a line of `cameo` prints, typed into a shell in `folder`; it must succeed."""
+    command = line.replace("cameo", f"{shlex.quote(sys.executable)} -m cameo.commands", 1)
+    return "".join(ran(["sh", "-c", command], folder))
+
+
+def ran(command: list[str], folder: Path) -> tuple[str, str]:
+    """What a command prints on standard output and standard error."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(folder / "settings")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("demo")
     (folder / "demo").symlink_to(ROOT / "demo")
-    return Demo(folder, python(["-m", "demo"], folder))
+    return Demo(folder, python(["-m", "demo", "--rounds=1"], folder))
+
+
+@pytest.fixture(scope="module")
+def fusion(demo: Demo, narrow_fusion: Path) -> Demo:
+    """The demo's folder with a bundle of narrow face fusion, and photos."""
+    shutil.copytree(narrow_fusion / "bundle", demo.folder / "build/face-fusion")
+    for name in ("template", "face", "one", "two"):
+        shutil.copy(ROOT / "demo/photo.jpg", demo.folder / f"{name}.jpg")
+    python(["-m", "cameo.commands", *shlex.split(FIRST_FUSION)[1:]], demo.folder)  # who agreed once is not asked again
+    return demo
 
 
 @pytest.mark.slow
@@ -97,18 +118,25 @@ def test_a_second_demo_builds_nothing_and_says_so(demo: Demo) -> None:
 def with_the_demos_files(line: str) -> str:
     """The line, with the demo's bundles, weights and photo in the place of the reader's."""
     line = line.replace("build/dctnet", "build/demo").replace("build/gpen-bfr-512", "build/demo-gpen")
-    line = line.replace("weights/dctnet", "demo")
+    line = line.replace("weights/dctnet", "demo").replace(" photos/", " demo/")
     return re.sub(r"(?<=[ @])(photo|group)\.jpg", str(ROOT / "demo/photo.jpg"), line)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", CAMEO_LINES)
-def test_cameo_commands(line: str, demo: Demo) -> None:
+def test_cameo_commands(line: str, demo: Demo, request: pytest.FixtureRequest) -> None:
     typed = shlex.split(with_the_demos_files(line))
-    output = python(["-m", "cameo.commands", *typed[1:]], demo.folder)
-    assert output.strip()
+    if typed[1] == "fuse":
+        request.getfixturevalue("fusion")
+    assert typed_in(with_the_demos_files(line), demo.folder).strip()
     if "-o" in typed:
-        assert (demo.folder / typed[typed.index("-o") + 1]).stat().st_size > 10_000
+        sent = next((word[1:] for word in typed if word[0] == ">"), "")
+        out = demo.folder / (sent or typed[typed.index("-o") + 1])
+        written = [file for file in out.iterdir() if file.suffix in FORMATS] if out.is_dir() else [out]
+        if typed[1] == "fuse":
+            assert len(written) == (len(typed[2 : typed.index("-o")]) - 1 if out.is_dir() else 1)
+        assert written
+        assert all(picture.stat().st_size > 10_000 for picture in written)
 
 
 @pytest.mark.slow
@@ -131,12 +159,12 @@ def test_other_pipeline_commands_have_their_options(line: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_python_examples(example: str, demo: Demo) -> None:
-    pictures = [demo.folder / name for name in re.findall(r"save\(\"([^\"]+)\"\)", example)]
+    pictures = [demo.folder / name for name in re.findall(r"save\((?:\w+, )?\"([^\"]+)\"\)", example)]
     for picture in pictures:
         picture.unlink(missing_ok=True)
-    python(["-c", example], demo.folder)
+    printed = python(["-c", example], demo.folder)
     assert all(picture.stat().st_size > 10_000 for picture in pictures)
-    assert pictures
+    assert pictures or printed.strip()
 
 
 @contextmanager
@@ -182,7 +210,7 @@ def test_there_is_something_to_type() -> None:
     assert len(CAMEO_LINES) >= 6
     assert len(PIPELINE_LINES) >= 6
     assert [len(lines) for _, lines in SERVED] == [1, 3]
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 4
     assert len(MAKE_LINES) >= 10
 
 

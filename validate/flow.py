@@ -13,21 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.bundle import Bundle
-from cameo.errors import EngineError
+from cameo.errors import EngineError, PhotoError
 from cameo.flows import flow_module
 from cameo.pixels import Pixels
 from cameo.session import Tensor
-from metrics import landmarks, memory, timing
+from metrics import identity, landmarks, memory, timing
 from metrics.landmarks import nearest
 from metrics.measurement import Measurement, find
 from metrics.timing import Rounds
 from validate import fidelity
 from validate.contenders import Contender, Starting
 from validate.faces import ComparedFace, Result, compare_faces
-from validate.network import ValidationOptions
+from validate.flow_session import FIND, POINTS, RECOGNISE, RECORD
+from validate.network import Tell, ValidationOptions, untold
 from validate.pictures import Comparison, FacePair, compare_pictures, face_pair
+from validate.recording import MADE, Stage, from_arrays
 from validate.remote import RemoteSession, Spec
-from validate.results import FaceResult, FlowEngineResult, FlowResult, Subject
+from validate.results import FaceResult, FlowEngineResult, FlowResult, SkippedPhoto, StageResult, Subject
+from validate.stages import compare_stages
 
 NAME = "flow"
 """What gates call it, where they name a network."""
@@ -49,12 +52,17 @@ class FlowContender(Contender):
     faces: list[tuple[str, ComparedFace]] = field(default_factory=list)
     lost: int | None = None
     picture: Comparison | None = None
+    likenesses: list[Measurement] = field(default_factory=list)
+    stages: tuple[StageResult, ...] = ()
 
 
 class FlowComparison:
     """Measures the flow of a bundle; use `run` once."""
 
-    def __init__(self, bundle: Bundle, weights: Mapping[str, Path], options: ValidationOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, weights: Mapping[str, Path], options: ValidationOptions, tell: Tell = untold
+    ) -> None:
+        self._tell = tell
         self._bundle = bundle
         self._weights = weights
         self._options = options
@@ -64,13 +72,19 @@ class FlowComparison:
         ]
         self.pictures: list[Comparison] = []
         self.faces: list[FacePair] = []
+        self.skipped: list[SkippedPhoto] = []
+        self._likenesses: list[Measurement] = []
 
     def run(self, photos: Mapping[str, NDArray[np.uint8]], scratch: Path) -> FlowResult:
         """Everything measured of the flow on `photos` (uint8 `(H, W, 3)` RGB); `pictures` and `faces` are filled too.
 
+        Photos of which the original makes nothing are left out, and listed in `skipped`. Of an engine that makes
+        nothing of photos of which the original does, the faces are lost; on the first ones, it is not timed then.
+
         Raises:
             CheckpointError: weights that are not their network's.
             EngineError: a process crashed, or a result has another size than the original's.
+            PhotoError: the original makes nothing of any of the photos.
         """
         with ExitStack() as stack:
             spec = Spec(f"{NAME}/original", NAME, bundle=str(self._bundle.folder.resolve()), flow=True)
@@ -81,28 +95,55 @@ class FlowComparison:
             original = starting.start(stack, spec, self._contenders, self._spec)
             running = [contender for contender in self._contenders if contender.session is not None]
             times: list[tuple[float, ...]] = []
-            takes = flow_module(self._bundle.manifest.flow).TAKES
-            for name, pixels in feeds_of(takes, photos).items():
+            chosen = self._pairs(original, photos, scratch)
+            first: dict[str, str] = {}
+            timed: list[FlowContender] = []
+            for done, (name, taken) in enumerate(chosen.items()):
+                self._tell(f"the whole {NAME}", done, len(chosen))
+                pixels = {place: photos[photo] for place, photo in taken.items()}
                 feeds = _save(scratch, "photos", pixels)
-                finder = self._compare(original, running, name, feeds)
+                try:
+                    expected = original.run(feeds)
+                except PhotoError as error:
+                    together = f"{' and '.join(_names(taken))}: " if len(taken) > 1 else ""
+                    self.skipped.append(SkippedPhoto(Path(name).name, f"{together}{error}"))
+                    continue
+                outputs = [(one, made) for one in running if (made := _made(one, feeds, expected)) is not None]
+                finder = self._compare(original, outputs, name, feeds, expected, pixels)
                 if not times:  # now that the first photo has warmed all of them up
-                    sessions = [original, *(contender.running for contender in running)]
-                    runs = [session.timed(feeds) for session in sessions]
+                    first = dict(taken)
+                    timed = [contender for contender, _ in outputs]
+                    runs = [session.timed(feeds) for session in (original, *(one.running for one in timed))]
                     times = timing.interleaved(runs, self._rounds(), warm_up_runs=0)
-            for contender, found in zip(running, times[1:], strict=True):
-                contender.latencies_ms, contender.memory = found, contender.running.memory()
-            taken = original.memory()
+            if not times:
+                raise PhotoError(f"the flow makes nothing of any of {len(chosen)} photo(s): {self.skipped[0].why}")
+            for contender, found in zip(timed, times[1:], strict=True):
+                contender.latencies_ms = found
+            for contender in running:
+                contender.memory = contender.running.memory()
+            measured_memory = original.memory()
+            # Recording holds what networks gave, which nobody else would: it comes after memory is taken
+            self._compare_stages(original, timed, {place: photos[photo] for place, photo in first.items()}, scratch)
         self._keep_pictures(running)
         name = original.spec.subject
-        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory.measurements(name, taken))
-        first = next(iter(photos.values()))
+        measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory.measurements(name, measured_memory))
+        height, width = photos[next(iter(first.values()))].shape[:2]
         return FlowResult(
             finder,
-            (first.shape[0], first.shape[1]),
+            (height, width),
             dict(self._options.flow_options),
-            Subject(name, measured, times[0]),
+            Subject(name, (*fidelity.worst(self._likenesses), *measured), times[0]),
             tuple(_result(contender, times[0], find(measured, "peak_rss")) for contender in self._contenders),
+            dict(zip(first, _names(first), strict=True)),
         )
+
+    def _pairs(self, original: RemoteSession, photos: Mapping[str, Pixels], scratch: Path) -> dict[str, dict[str, str]]:
+        """What the flow is run on; where it takes several photos, those with a face are asked to go with others."""
+        takes = flow_module(self._bundle.manifest.flow).TAKES
+        if len(takes) == 1:
+            return pairs_of(takes, list(photos))
+        seen = {name: original.run(_save(scratch, FIND, {FIND: photo})) for name, photo in photos.items()}
+        return pairs_of(takes, list(photos), [name for name, sight in seen.items() if len(sight[POINTS])])
 
     def _spec(self, contender: Contender) -> Spec:
         bundle, threads = str(self._bundle.folder.resolve()), self._options.threads
@@ -115,10 +156,16 @@ class FlowComparison:
         rounds = self._options.rounds
         return replace(rounds, least=1, most=min(rounds.most, _MOST_ROUNDS), seconds=_PATIENCE * rounds.seconds)
 
-    def _compare(self, original: RemoteSession, running: Iterable[FlowContender], photo: str, feeds: Path) -> str:
-        """Compare one photo's results; return what finds faces in them."""
-        expected = original.run(feeds)
-        outputs = [(contender, contender.running.run(feeds)) for contender in running]
+    def _compare(
+        self,
+        original: RemoteSession,
+        outputs: Sequence[tuple[FlowContender, Mapping[str, Tensor]]],
+        photo: str,
+        feeds: Path,
+        expected: Mapping[str, Tensor],
+        pixels: Mapping[str, Pixels],
+    ) -> str:
+        """Compare one photo's results with those `expected`; return what finds faces in them."""
         sight = _look(original, feeds, expected)
         theirs = _as_result(expected, sight)
         for contender, output in outputs:
@@ -129,9 +176,9 @@ class FlowComparison:
                     f"{theirs.image.shape} as the original's: build the bundle again"
                 )
             contender.measurements += fidelity.of_pictures(contender.subject, theirs.image, ours.image)
-            faces = compare_faces(contender.subject, np.asarray(expected["points"], np.float64), theirs, ours)
-            contender.faces += [(photo, face) for face in faces]
-            if sight["finder"]:
+            if sight["finder"]:  # else the photo is the face, and compared already
+                faces = compare_faces(contender.subject, np.asarray(expected["points"], np.float64), theirs, ours)
+                contender.faces += [(photo, face) for face in faces]
                 lost = sum(math.isinf(face.shift_px) for face in faces)
                 lost += sum(
                     nearest(points, np.asarray(output["points"], np.float64)) is None for points in expected["points"]
@@ -140,7 +187,62 @@ class FlowComparison:
             if contender.picture is None:
                 pair = theirs.image, ours.image
                 contender.picture = compare_pictures(contender.subject, photo, *pair, _LONGEST_PICTURE)
+        self._compare_likenesses(original, expected, outputs, pixels, feeds.parent)
         return str(sight["finder"])
+
+    def _compare_likenesses(
+        self,
+        original: RemoteSession,
+        expected: Mapping[str, Tensor],
+        outputs: Sequence[tuple[FlowContender, Mapping[str, Tensor]]],
+        pixels: Mapping[str, Pixels],
+        scratch: Path,
+    ) -> None:
+        """How alike each face of the results is to those of the photos; one recogniser, the original's, sees all.
+
+        A photo that is alone is the one that is changed: nobody else's face is in its result.
+        """
+        if len(pixels) == 1 or not len(expected[POINTS]):
+            return
+
+        def embedded(picture: Pixels, points: Tensor) -> list[Any] | None:
+            found = original.run(_save(scratch, RECOGNISE, {RECOGNISE: picture}, {POINTS: points}))
+            return list(found["embeddings"]) if "embeddings" in found else None
+
+        known = {
+            name: embedded(photo, original.run(_save(scratch, FIND, {FIND: photo}))[POINTS])
+            for name, photo in pixels.items()
+        }
+        theirs = embedded(_picture(expected), expected[POINTS])
+        if theirs is None:
+            return
+        for name, faces in known.items():
+            wanted = [identity.likeness(face, np.asarray(faces)) for face in theirs]
+            about = f"to-{name}"
+            self._likenesses += [identity.IDENTITY.of(f"{NAME}/original", one, about) for one in wanted]
+            for contender, output in outputs:
+                ours = [
+                    identity.likeness(face, np.asarray(faces))
+                    for face in embedded(_picture(output), expected[POINTS]) or ()
+                ]
+                contender.likenesses += [identity.IDENTITY.of(contender.subject, one, about) for one in ours]
+                contender.likenesses += [
+                    identity.SHIFT.of(contender.subject, abs(one - other), about)
+                    for one, other in zip(ours, wanted, strict=True)
+                ]
+
+    def _compare_stages(
+        self,
+        original: RemoteSession,
+        running: Iterable[FlowContender],
+        pixels: Mapping[str, Pixels],
+        scratch: Path,
+    ) -> None:
+        """Run the first photos once more, and compare what networks were fed and gave."""
+        feeds = _save(scratch, RECORD, pixels, {RECORD: np.array(True)})
+        expected = _stages(original.run(feeds))
+        for contender in running:
+            contender.stages = compare_stages(expected, _stages(contender.running.run(feeds)))
 
     def _keep_pictures(self, running: Iterable[FlowContender]) -> None:
         """Of every engine the first photo, and the faces that differ most."""
@@ -159,7 +261,9 @@ def _result(contender: FlowContender, original_ms: tuple[float, ...], original_r
     if contender.session is not None:
         measured += fidelity.worst(contender.measurements)
         measured += _of_faces(subject, [face for _, face in contender.faces], contender.lost)
-        measured += timing.measurements(subject, contender.latencies_ms, original_ms)
+        measured += fidelity.worst(contender.likenesses)
+        if contender.latencies_ms:
+            measured += timing.measurements(subject, contender.latencies_ms, original_ms)
         measured += memory.measurements(subject, contender.memory, original_rss)
     faces = tuple(
         FaceResult(
@@ -168,7 +272,7 @@ def _result(contender: FlowContender, original_ms: tuple[float, ...], original_r
         for photo, face in contender.faces
     )
     told = Subject(subject, tuple(measured), contender.latencies_ms, contender.why_not_run)
-    return FlowEngineResult(contender.engine, contender.precision, told, faces, contender.mode)
+    return FlowEngineResult(contender.engine, contender.precision, told, faces, contender.mode, contender.stages)
 
 
 def _of_faces(subject: str, faces: Sequence[ComparedFace], lost: int | None) -> list[Measurement]:
@@ -191,26 +295,58 @@ def _psnr(face: ComparedFace) -> float:
     return next(m.value for m in face.measurements if m.metric == "psnr")
 
 
+def _made(contender: FlowContender, feeds: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """What an engine makes of photos; None where it finds no face of those that it needs: all are lost then."""
+    try:
+        return contender.running.run(feeds)
+    except PhotoError:
+        if not len(expected[POINTS]):
+            raise
+        contender.lost = (contender.lost or 0) + len(expected[POINTS])
+        return None
+
+
 def _look(finder: RemoteSession, feeds: Path, made: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the original's finder sees in a result."""
-    return finder.run(_save(feeds.parent, "find", {"find": made["result"][0].astype(np.uint8)}))
+    return finder.run(_save(feeds.parent, FIND, {FIND: _picture(made)}))
 
 
 def _as_result(made: Mapping[str, Tensor], sight: Mapping[str, Tensor]) -> Result:
-    return Result(made["result"][0].astype(np.uint8), np.asarray(sight["points"], np.float64))
+    return Result(_picture(made), np.asarray(sight["points"], np.float64))
 
 
-def feeds_of(takes: Sequence[str], photos: Mapping[str, Pixels]) -> dict[str, dict[str, Pixels]]:
-    """What the flow is run on, by its first photo's name: each photo, with the next ones where it takes several."""
-    names = list(photos)
-    return {
-        name: {taken: photos[names[(index + offset) % len(names)]] for offset, taken in enumerate(takes)}
-        for index, name in enumerate(names)
-    }
+def _picture(made: Mapping[str, Tensor]) -> Pixels:
+    return np.asarray(made["result"][0], np.uint8)
 
 
-def _save(scratch: Path, name: str, pictures: Mapping[str, Pixels]) -> Path:
-    """Pictures as the feeds of a network, in a file."""
+def _stages(made: Mapping[str, Tensor]) -> dict[Stage, list[Tensor]]:
+    """The stages of a recorded run, the result the last of them."""
+    return {**from_arrays(made), (NAME, MADE, "result"): [_picture(made)]}
+
+
+def _names(taken: Mapping[str, str]) -> list[str]:
+    """The photos' file names."""
+    return [Path(photo).name for photo in taken.values()]
+
+
+def pairs_of(takes: Sequence[str], photos: Sequence[str], faced: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Which photos the flow is run on, by its first photo's name: each, with the next ones where it takes several.
+
+    The next ones are those that are known to have a face, if there are some: one that has none is the first of its own
+    run alone, and keeps no other from being compared. The only one of its kind goes with itself.
+    """
+    found = {}
+    for photo in photos:
+        others = faced or photos
+        start = others.index(photo) if photo in others else -1
+        ring = [others[(start + offset) % len(others)] for offset in range(1, len(takes))]
+        found[photo] = dict(zip(takes, (photo, *ring), strict=True))
+    return found
+
+
+def _save(scratch: Path, name: str, pictures: Mapping[str, Pixels], others: Mapping[str, Tensor] | None = None) -> Path:
+    """Pictures as the feeds of a network, with what is no picture, in a file."""
     path = scratch / f"{name}.npz"
-    np.savez(path, **dict[str, Any]({taken: picture[None] for taken, picture in pictures.items()}))
+    batches = {taken: picture[None] for taken, picture in pictures.items()}
+    np.savez(path, **dict[str, Any]({**batches, **(others or {})}))
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import exporters
-from cameo.artifact import sha256_of
+from cameo.artifact import Artifact
 from cameo.bundle import EngineEntry, NetworkEntry
 from cameo.errors import CameoError
 from cameo.session import Tensor
@@ -37,6 +37,8 @@ _LONGEST_PICTURE = 640
 class ValidationOptions:
     """Sizes are (height, width). `threads` 0 leaves every engine its own default, as the original has its own.
 
+    Photos with a longer side than `max_side` are shrunk to it first; 0 leaves them as they are.
+
     `by_network` says them for networks that are too slow for the usual ones, or meant for others. Without `flow`, only
     networks are compared; `flow_options` are those that it is opened with. `parts` are those of the checkpoints that
     the networks were made from, by network, where a file has several.
@@ -47,6 +49,7 @@ class ValidationOptions:
     rounds: Rounds = field(default_factory=Rounds)
     threads: int = 0
     timeout_s: float = 300.0
+    max_side: int = 0
     by_network: Mapping[str, Sizes] = field(default_factory=dict)
     flow: bool = True
     flow_options: Mapping[str, Any] = field(default_factory=dict)
@@ -65,10 +68,21 @@ class EngineContender(Contender):
     by_size: dict[Size, list[Measurement]] = field(default_factory=dict)
 
 
+Tell = Callable[[str, int, int], None]
+"""Hears that so many of so many comparisons of an engine are done."""
+
+
+def untold(what: str, done: int, of: int) -> None:
+    """For those who do not listen."""
+
+
 class NetworkComparison:
     """Measures one network of a bundle; use `run` once."""
 
-    def __init__(self, bundle: Path, network: NetworkEntry, weights: Path, options: ValidationOptions) -> None:
+    def __init__(
+        self, bundle: Path, network: NetworkEntry, weights: Artifact, options: ValidationOptions, tell: Tell = untold
+    ) -> None:
+        self._tell = tell
         self._bundle = bundle
         self._network = network
         self._weights = weights
@@ -90,16 +104,23 @@ class NetworkComparison:
         sizes = runnable_sizes(self._network, self._sizes.fidelity)
         latency_size = runnable_sizes(self._network, [self._sizes.latency])[0]
         with ExitStack() as stack:
-            name, weights = self._network.name, str(self._weights.resolve())
+            name, weights = self._network.name, str(self._weights.path.resolve())
             spec = Spec(f"{name}/original", name, weights=weights, parts=self._options.parts)
             original = Starting(scratch, self._options.timeout_s).start(stack, spec, self._contenders, self._spec)
             taking_part = [contender for contender in self._contenders if contender.session is not None]
-            for size in sizes:
-                for name, feeds in zip(photos, self._feeds(list(photos.values()), size), strict=True):
+            comparisons = len(sizes) * len(photos)
+            for number, size in enumerate(sizes):
+                examples = self._feeds(list(photos.values()), size)
+                for done, (name, feeds) in enumerate(zip(photos, examples, strict=True), number * len(photos)):
+                    self._tell(original.spec.subject, done, comparisons)
                     self._compare(original, taking_part, size, name, _save(scratch, feeds))
+                    for contender in taking_part:
+                        self._tell(contender.subject, done + 1, comparisons)
+            self._tell(f"{self._network.name}, timing", 0, 1)
             timed = _save(scratch, next(self._feeds(list(photos.values()), latency_size)))
             runs = [session.timed(timed) for session in (original, *(c.running for c in taking_part))]
             times = timing.interleaved(runs, self._options.rounds)
+            self._tell(f"{self._network.name}, timing", 1, 1)
             for contender, found in zip(taking_part, times[1:], strict=True):
                 contender.latencies_ms, contender.memory = found, contender.running.memory()
             taken = original.memory()
@@ -107,7 +128,7 @@ class NetworkComparison:
         measured = (*timing.measurements(name, times[0], times[0])[:-1], *memory.measurements(name, taken))
         return NetworkResult(
             self._network.name,
-            sha256_of(self._weights),
+            self._weights.sha256,
             self._network.onnx.sha256,
             dict(self._network.source),
             tuple(sizes),

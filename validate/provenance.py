@@ -8,17 +8,10 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+from cameo.backends import backend, backend_names
 from cameo.cuda_driver import devices
 
-LIBRARIES = (
-    "numpy",
-    "opencv-python-headless",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt-rtx",
-    "tensorrt",
-)
+LIBRARIES = ("numpy", "opencv-python-headless")
 
 
 def device() -> dict[str, str]:
@@ -46,7 +39,8 @@ def _cpuinfo(field: str) -> str:
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
     """The version of Python and of every library that had a part in the measurements and is installed."""
     found = {"python": platform.python_version()}
-    for library in (*LIBRARIES, *more):
+    engines = (library for engine in backend_names() for library in backend(engine).DISTRIBUTIONS)
+    for library in (*LIBRARIES, *engines, *more):
         try:
             found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:

@@ -19,7 +19,7 @@ from typing import IO, Any, Self, cast
 import numpy as np
 
 from cameo import errors
-from cameo.errors import EngineError
+from cameo.errors import EngineError, PhotoError
 from cameo.modes import MODES
 from cameo.session import Tensor
 
@@ -135,6 +135,8 @@ class RemoteSession:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             kind = getattr(errors, answer["error"], EngineError)
+            if kind is PhotoError:  # about the photo, whoever looked at it
+                raise PhotoError(answer["message"])
             raise kind(f"{self.spec.subject} failed while {doing}: {answer['message']}")
         return answer
 

@@ -118,6 +118,26 @@ class FaceResult:
 
 
 @dataclass(frozen=True)
+class StageResult:
+    """One stage of the flow on the first photos: an edge of a network, `made` by it or fed to it, in all rows.
+
+    `error` is the worst row's root mean square difference as a share of the original's largest value, `difference` the
+    largest one; `psnr` is of pictures. `said` is why there is nothing to compare ("3 faces against 2"). `first_off`
+    marks the first stage that is off (`validate.stages`).
+    """
+
+    network: str
+    made: bool
+    edge: str
+    rows: int
+    error: float
+    difference: float
+    psnr: float | None = None
+    said: str = ""
+    first_off: bool = False
+
+
+@dataclass(frozen=True)
 class FlowEngineResult:
     """The whole flow on one engine (networks that have none of it run on their best) against that on the originals."""
 
@@ -126,6 +146,7 @@ class FlowEngineResult:
     subject: Subject
     faces: tuple[FaceResult, ...] = ()
     mode: str = MODES[0]
+    stages: tuple[StageResult, ...] = ()
 
     @property
     def label(self) -> str:
@@ -138,7 +159,8 @@ class FlowResult:
     """The whole flow, photo in and photo out.
 
     `finder` names what found the five points again, "" where the flow looks for no faces; `latency_size` is the first
-    photo's (height, width), on which it was timed; `options` are those that the flow was opened with.
+    photo's (height, width), on which it was timed; `options` are those that the flow was opened with; `first` are the
+    photos by the names that the flow takes, on which it was timed and its stages were compared.
     """
 
     finder: str
@@ -146,6 +168,7 @@ class FlowResult:
     options: Mapping[str, Any]
     original: Subject
     engines: tuple[FlowEngineResult, ...]
+    first: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ran(self) -> tuple[FlowEngineResult, ...]:
@@ -155,7 +178,7 @@ class FlowResult:
 
 @dataclass(frozen=True)
 class SkippedPhoto:
-    """A photo that could not be read, and why."""
+    """A photo that could not be read, or that the flow could make nothing of, and why."""
 
     name: str
     why: str

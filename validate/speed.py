@@ -25,16 +25,16 @@ _ROUNDS = 7
 
 @dataclass(frozen=True)
 class CompareSpeed:
-    """How many times as fast the INT8 build that it is given is as the file `rival` of the same engine.
+    """How many times as fast the build that it is given is, in `precision`, as the file `rival` of the same engine.
 
     `rival_sha256` makes the comparison's result depend on what the rival is.
     """
 
     name: ClassVar[str] = "compare-speed"
     output: ClassVar[str] = "speed.json"
-    tools: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
 
     engine: str
+    precision: str
     rival: Path
     rival_sha256: str
     rival_precision: str
@@ -45,12 +45,17 @@ class CompareSpeed:
     measures: ClassVar[bool] = True
 
     @property
+    def tools(self) -> tuple[str, ...]:
+        """The library that is timed."""
+        return backend(self.engine).DISTRIBUTIONS
+
+    @property
     def rests_on(self) -> tuple[str, ...]:
         """The backend that is timed, and what feeds it."""
         return (module_path("cameo.backends", self.engine), *self.examples.rests_on)
 
     def run(self, source: Path, out: Path) -> Mapping[str, Any]:
-        """Write and return the median over rounds of the rival's time over INT8's, and the best times.
+        """Write and return the median over rounds of the rival's time over its own, and the best times.
 
         Raises:
             EngineError: one of them cannot be run here.
@@ -58,7 +63,7 @@ class CompareSpeed:
         with ExitStack() as opening:
             pair = [
                 opening.enter_context(backend(self.engine).open_session(path, SessionOptions(precision, "cpu")))
-                for path, precision in ((source, "int8"), (self.rival, self.rival_precision))
+                for path, precision in ((source, self.precision), (self.rival, self.rival_precision))
             ]
             feeds = self.examples.of_noise(pair[0].inputs, self.size, self.batch)
             runs = [partial(milliseconds, partial(session.run, feeds)) for session in pair]

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from cameo import errors
 from cameo.errors import CameoError
 from cameo.session import Session
 from metrics.memory import peak_rss_mib, vram_mib
@@ -78,7 +79,8 @@ def _failure(error: Exception) -> dict[str, Any]:
     """The answer to a request that failed; the traceback goes to the log."""
     traceback.print_exc()
     if isinstance(error, CameoError):
-        return {"error": type(error).__name__, "message": str(error)}
+        public = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        return {"error": public, "message": str(error)}
     reason = (str(error).strip().splitlines() or [""])[0][:300]
     return {"error": "EngineError", "message": f"{type(error).__name__}: {reason}"}
 

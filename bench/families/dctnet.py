@@ -19,11 +19,11 @@ from exporters.dctnet import original as dctnet
 from metrics.measurement import find
 from metrics.timing import Rounds
 from pipeline.build import build
-from pipeline.parts import BuildOptions
-from pipeline.stages import builder, graph_of
+from pipeline.build_network import BuildOptions
+from pipeline.recipe_stages import builder, graph_of
 from pipeline.store import Store
 from pipeline.validation import validate_bundle
-from validate.compare import ValidationOptions
+from validate.bundle import ValidationOptions
 from validate.results import NetworkResult, Report, Subject
 
 TITLE = "DCT-Net, the demo's weights"

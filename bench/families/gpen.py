@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench import group_photo, random_weights
+from bench import group_photo, random_weights, turns
 from bench.levels import LEVELS, aligned_faces
 from bench.rows import Row, Say, at_least, at_most
+from bench.turns import Turns, throughput
 from cameo.backends import backend
 from cameo.bundle import Bundle
 from cameo.errors import EngineError
 from exporters import model
 from exporters.gpen import original as gpen
 from metrics import timing
-from metrics.measurement import find
 from metrics.timing import Rounds
 from pipeline.build import build
-from pipeline.parts import BuildOptions
-from pipeline.stages import weights_in
+from pipeline.build_network import BuildOptions
+from pipeline.recipe_stages import weights_in
 from validate.remote import RemoteSession, Spec
 
 TITLE = f"GPEN, {random_weights.SAID}"
@@ -50,7 +50,6 @@ PUBLISHED_GB = {("fp32", 512): 6.8, ("fp16", 512): 4.3, ("fp32", 1024): 11.2}
 COMPANIONS = ("retinaface-r50", "parsenet")
 LEAST_FLOW_SPEED = 5.0
 FACES, FIRST_BATCH = 12, 4
-SPEED_ROUNDS = Rounds(least=5, most=10, seconds=60)
 FLOW_ROUNDS = Rounds(least=2, most=2, seconds=0)
 
 
@@ -137,33 +136,10 @@ def _fidelity(case: Case, say: Say) -> Iterator[Row]:
             yield at_most(f"{what}: largest difference", 1, levels, f"{levels}", "level")
 
 
-@dataclass(frozen=True)
-class Turns:
-    """What one contender took in each round, ms, and its peak memory, MiB."""
-
-    times: tuple[float, ...]
-    peak_rss: float
-
-
 def taking_turns(case: Case, engines: Sequence[tuple[str, str]]) -> list[Turns]:
-    """PyTorch eager and these engines (name, precision) of one size, one face at a time, each in its own process."""
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cameo-bench-")))
-        feeds = scratch / "face.npz"
-        np.savez(feeds, image=aligned_faces(case.size, 1))
-        specs = [Spec("original", case.network, weights=str(case.checkpoint(case.network)))]
-        entries = {
-            (entry.engine, entry.precision): entry for entry in Bundle(case.bundle).network(case.network).engines
-        }
-        specs += [
-            Spec(f"{e}-{p}", case.network, bundle=str(case.bundle), engine=e, precision=p, mode=entries[e, p].mode)
-            for e, p in engines
-        ]
-        sessions = [stack.enter_context(RemoteSession(spec, scratch)) for spec in specs]
-        for session in sessions:
-            session.wait()
-        times = timing.interleaved([session.timed(feeds) for session in sessions], SPEED_ROUNDS)
-        return [Turns(t, session.memory()["peak_rss_mib"] or 0.0) for t, session in zip(times, sessions, strict=True)]
+    """PyTorch eager and these engines (name, precision) of one size, one face at a time."""
+    feeds = {"image": aligned_faces(case.size, 1)}
+    return turns.taking_turns(case.network, case.checkpoint(case.network), case.bundle, feeds, engines)
 
 
 def _speed(case: Case) -> Iterator[Row]:
@@ -180,13 +156,6 @@ def _speed(case: Case) -> Iterator[Row]:
     for pair in LEAST_SPEED.keys() - runnable:
         why = backend(pair[0]).why_unavailable(pair[1])
         yield Row(f"{' '.join(pair)}, {case.size}²: throughput", f"≥ {LEAST_SPEED[pair]:g} ×", f"not run: {why}", None)
-
-
-def throughput(original: tuple[float, ...], ours: tuple[float, ...]) -> tuple[float, str]:
-    """The ratio of the same rounds, and a sentence with the median times."""
-    ratio = find(timing.measurements("", ours, original), "throughput_ratio") or 0.0
-    seconds = [float(np.median(found)) / 1000 for found in (ours, original)]
-    return ratio, f"{ratio:.2f} × ({seconds[0]:.2f} s against {seconds[1]:.2f} s)"
 
 
 def _planned(case: Case) -> Iterator[Row]:

@@ -17,6 +17,7 @@ from statistics import median
 from bench import random_weights
 from bench.families import gpen
 from bench.rows import Row, Say, at_least, at_most
+from bench.turns import throughput
 from cameo.errors import PhotoError
 from cameo.modes import MODES
 from exporters import model
@@ -25,10 +26,10 @@ from metrics.measurement import find
 from metrics.sizes import Size, Sizes
 from metrics.timing import Rounds
 from pipeline.build import build
-from pipeline.parts import BuildOptions
+from pipeline.build_network import BuildOptions
 from pipeline.prune import Request, prune_and_measure
 from pipeline.validation import validate_bundle
-from validate.compare import ValidationOptions
+from validate.bundle import ValidationOptions
 from validate.results import EngineResult, NetworkResult
 
 TITLE = "FP16, INT8, pruned networks and students, the demo's weights"
@@ -143,7 +144,7 @@ class _Network:
             yield at_least(f"{what}: SSIM", LEAST_INT8_SSIM, ssim, f"{ssim:.4f}", "")
         fast, slow = (self._engine("openvino", *how) for how in (("int8", BALANCED), ("bf16", QUALITY)))
         if fast and slow and slow.subject.latencies_ms:
-            _, told = gpen.throughput(slow.subject.latencies_ms, fast.subject.latencies_ms)
+            _, told = throughput(slow.subject.latencies_ms, fast.subject.latencies_ms)
             what = f"{self.case.network} INT8 on openvino, {self._size}: throughput"
             yield Row(what, "", told.replace("×", "× bf16's", 1), None)
 
@@ -232,7 +233,7 @@ def _int8_512(case: gpen.Case, photos: Path, say: Say) -> Iterator[Row]:
     original, bf16, int8 = gpen.taking_turns(case, [("openvino", "bf16"), ("openvino", "int8")])
     what = f"{case.network} INT8 on openvino, {random_weights.SAID}: throughput"
     for rival, (of, least) in zip((original, bf16), LEAST_SPEED_AT_512.items(), strict=True):
-        ratio, told = gpen.throughput(rival.times, int8.times)
+        ratio, told = throughput(rival.times, int8.times)
         yield at_least(what, least, ratio, told, f"× {of}")
 
 

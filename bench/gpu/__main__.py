@@ -25,8 +25,8 @@ from cameo.bundle import Bundle
 from cameo.errors import CameoError, EngineUnavailable
 from exporters import family_of, model
 from pipeline.build import build
-from pipeline.parts import BuildOptions
-from pipeline.stages import weights_in
+from pipeline.build_network import BuildOptions
+from pipeline.recipe_stages import weights_in
 from validate import provenance
 
 MEASUREMENTS = Path(__file__).resolve().parents[2] / "docs" / "measurements"

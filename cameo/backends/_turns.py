@@ -23,8 +23,8 @@ class TakingTurns(Session):
     """
 
     def __init__(self, engine: str, turns: int = 1) -> None:
-        self._engine_name = engine
-        self._turns = turns
+        self._engine_name = self.engine = engine
+        self._turns = self.turns = turns
         self._free_turns = threading.Semaphore(turns)
         self._closing = threading.Lock()
         self._closed = False

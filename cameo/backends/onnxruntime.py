@@ -3,6 +3,8 @@
 Memory on the CPU (DCT-Net at 960x720, peak of the process): memory patterns 731 MB, the arena alone 405 MB; without the
 arena every run maps its tensors afresh and takes a fifth longer. The arena keeps what it has seen, so it is handed back
 after each run at a new size: photos of ever new sizes leave 130 MB, runs at one size stay fast (docs/decisions/022).
+The first run of a network that takes one size is no such (docs/decisions/194). Sessions share none, as a shared one
+would outlive them (docs/decisions/180).
 """
 
 from __future__ import annotations
@@ -14,14 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from cameo.any_locale import as_utf8
-from cameo.backends import SessionOptions
+from cameo.backends import Runs, SessionOptions
 from cameo.backends._turns import TakingTurns
 from cameo.cuda_driver import why_no_gpu
 from cameo.errors import EngineError, EngineUnavailable
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
-DEVICES = ("cuda", "cpu")
+PRECISIONS = {
+    "fp32": Runs(("cpu", "cuda"), speed=0),
+    "fp16": Runs(("cuda",), speed=5),
+    "int8": Runs(("cpu", "cuda"), speed=1, if_recommended=True),
+}
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _SETTINGS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # FP32 is FP32 (docs/decisions/021)
 _ARENAS = {"cpu": "cpu:0", "cuda": "gpu:0"}
@@ -29,18 +36,23 @@ _FP16_ON_CPU = "CPUs compute FP16 graphs in FP32 (use fp32, or openvino's bf16),
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others are named as in numpy: tensor(uint8)
 
 
-def why_unavailable(precision: str = "fp32") -> str | None:
+def why_unavailable(precision: str = "fp32", device: str = "") -> str | None:
     """None, or why ONNX Runtime cannot run here: FP16 graphs run on CUDA only."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed (pip install onnxruntime, or onnxruntime-gpu for CUDA)"
-    if precision != "fp16":
-        return None
+    if precision == "fp16":
+        reason = _why_no_cuda()
+        return f"{_FP16_ON_CPU}: {reason}" if reason else None
+    return _why_no_cuda() if device == "cuda" else None
+
+
+def _why_no_cuda() -> str | None:
     if reason := why_no_gpu():
-        return f"{_FP16_ON_CPU}: {reason}"
+        return reason
     import onnxruntime as ort
 
     if _PROVIDERS["cuda"] not in ort.get_available_providers():
-        return f"{_FP16_ON_CPU}: onnxruntime-gpu, which has the CUDA provider, is not installed"
+        return "onnxruntime-gpu, which has the CUDA provider, is not installed"
     return None
 
 
@@ -83,11 +95,13 @@ class OnnxRuntimeSession(TakingTurns):
         self._names = [spec.name for spec in self.outputs]
         self._handing_back = ort.RunOptions()
         self._handing_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", _ARENAS[device])
+        self._takes_one_size = all(isinstance(axis, int) for spec in self.inputs for axis in spec.shape[1:])
         self._last_shapes: list[tuple[int, ...]] = []
 
     def _run(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         shapes = [array.shape for array in arrays.values()]
-        options = None if shapes == self._last_shapes else self._handing_back
+        new_size = shapes != self._last_shapes and (self._last_shapes or not self._takes_one_size)
+        options = self._handing_back if new_size else None
         self._last_shapes = shapes
         try:
             results = self._session.run(self._names, arrays, options)

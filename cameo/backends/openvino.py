@@ -13,18 +13,23 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cameo.backends import SessionOptions
+from cameo.backends import Runs, SessionOptions
 from cameo.backends._turns import TakingTurns
 from cameo.errors import EngineError, EngineUnavailable
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
-DEVICES = ("cpu",)
+PRECISIONS = {
+    "fp32": Runs(("cpu",), speed=2),
+    "bf16": Runs(("cpu",), speed=3),
+    "int8": Runs(("cpu",), speed=4, if_recommended=True),
+}
+DISTRIBUTIONS = ("openvino",)
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 _CODE_CACHE = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # oneDNN reads it once, from the environment only
 
 
-def why_unavailable(precision: str = "fp32") -> str | None:
+def why_unavailable(precision: str = "fp32", device: str = "") -> str | None:
     """None, or why OpenVINO cannot run here in `precision`."""
     if importlib.util.find_spec("openvino") is None:
         return "the package openvino is not installed (pip install openvino)"

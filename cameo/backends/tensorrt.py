@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cameo.backends import SessionOptions, _tensorrt_common
+from cameo.backends import Runs, SessionOptions, _tensorrt_session
 from cameo.backends._cuda import Cuda
 from cameo.errors import EngineUnavailable
 
-DEVICES = ("cuda",)
+PRECISIONS = {
+    "fp32": Runs(("cuda",), speed=9),
+    "fp16": Runs(("cuda",), speed=11),
+    "int8": Runs(("cuda",), speed=10, if_recommended=True),
+}
+DISTRIBUTIONS = ("tensorrt",)
 
 
-def why_unavailable(precision: str = "fp32") -> str | None:
+def why_unavailable(precision: str = "fp32", device: str = "") -> str | None:
     """None, or why TensorRT cannot run here."""
-    return _tensorrt_common.why_unavailable("tensorrt", "tensorrt")
+    return _tensorrt_session.why_unavailable("tensorrt", "tensorrt")
 
 
-def open_session(path: Path, options: SessionOptions) -> _tensorrt_common.TensorRtSession:
+def open_session(path: Path, options: SessionOptions) -> _tensorrt_session.TensorRtSession:
     """Return the engine at `path`, loaded.
 
     Raises:
@@ -29,4 +34,4 @@ def open_session(path: Path, options: SessionOptions) -> _tensorrt_common.Tensor
         raise EngineUnavailable(f"tensorrt: {reason}")
     import tensorrt
 
-    return _tensorrt_common.TensorRtSession(tensorrt, Cuda(), "tensorrt", path)
+    return _tensorrt_session.TensorRtSession(tensorrt, Cuda(), "tensorrt", path)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from cameo.errors import PhotoError
 from cameo.faces.face import Matrix, Points
-from cameo.pixels import Pixels
 
 # ArcFace's reference points in a 96 x 112 crop, the same in DCT-Net, GPEN and face fusion.
 TEMPLATE_96X112: Matrix = np.array(
@@ -98,13 +97,13 @@ def warp(image: NDArray[Any], matrix: Matrix, size: tuple[int, int], border: int
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border))
 
 
-def crop(image: Pixels, matrix: Matrix, size: int) -> Pixels:
-    """The aligned face, uint8 `(size, size, 3)` in the photo's colour order; the photo is mirrored where it ends.
+def crop(image: NDArray[Any], matrix: Matrix, size: int, border: int = cv2.BORDER_REFLECT) -> NDArray[Any]:
+    """The aligned face, `(size, size, 3)` in the photo's dtype and colour order; by default mirrored where that ends.
 
     The originals go on in black or white there, and interpolation and network carry that into the photo: the outermost
     line of a restored face came out 10 to 23 levels darker than the next (docs/decisions/107).
     """
-    return warp(image, matrix, (size, size), cv2.BORDER_REFLECT)
+    return warp(image, matrix, (size, size), border)
 
 
 def _check_spread(points: Points) -> None:

@@ -15,10 +15,13 @@ Matrix = NDArray[np.float64]
 
 
 class Finder(Protocol):
-    """Finds the faces of photos; `title` says in words by what."""
+    """Finds the faces of photos, at most `most`; `title` says in words by what."""
 
     @property
     def title(self) -> str: ...
+
+    @property
+    def most(self) -> int: ...
 
     def __call__(self, image: Pixels) -> list[Face]:
         """The faces of a uint8 `(H, W, 3)` RGB photo."""
@@ -52,4 +55,14 @@ class Face:
             self.score,
             None if self.landmarks is None else (self.landmarks * factors).astype(np.float32),
             self.five_points * factors,
+        )
+
+    def shifted(self, x: float, y: float) -> Self:
+        """The same face in a photo that lies `x` pixels further left and `y` further up."""
+        by = np.array([x, y])
+        return type(self)(
+            (self.box + np.tile(by, 2)).astype(np.float32),
+            self.score,
+            None if self.landmarks is None else (self.landmarks + by).astype(np.float32),
+            self.five_points + by,
         )

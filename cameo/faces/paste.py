@@ -16,6 +16,7 @@ are those of `warpAffine` over the whole photo, floats within their rounding (1e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import cv2
@@ -78,11 +79,9 @@ class FacePaster:
         shape = self.image.shape[0], self.image.shape[1]
         rows, columns = reach(to_crop, len(face), shape)
         fades = border_fades(to_crop, len(face), shape)
-        for top in range(rows.start, rows.stop, BLOCK):
-            for left in range(columns.start, columns.stop, BLOCK):
-                block = slice(top, min(top + BLOCK, rows.stop)), slice(left, min(left + BLOCK, columns.stop))
-                fade = np.minimum(fades[0][block[0], None], fades[1][block[1]])
-                self._paste_block(face, warp_region(mask, to_crop, *block) * fade, to_crop, block)
+        for block in blocks(rows, columns):
+            fade = np.minimum(fades[0][block[0], None], fades[1][block[1]])
+            self._paste_block(face, warp_region(mask, to_crop, *block) * fade, to_crop, block)
 
     def _paste_block(self, face: Pixels, warped_mask: Mask, to_crop: Matrix, block: tuple[slice, slice]) -> None:
         wins = warped_mask > self._mask[block] + DRAW
@@ -90,6 +89,13 @@ class FacePaster:
         mixed = self._photo[block] * (1 - share) + warp_region(face, to_crop, *block) * share
         np.copyto(self.image[block], np.rint(mixed).clip(0, 255).astype(np.uint8), where=wins[..., None])
         np.copyto(self._mask[block], warped_mask, where=wins)
+
+
+def blocks(rows: slice, columns: slice, side: int = BLOCK) -> Iterator[tuple[slice, slice]]:
+    """Those rows and columns of a photo in pieces of at most `side` pixels a side."""
+    for top in range(rows.start, rows.stop, side):
+        for left in range(columns.start, columns.stop, side):
+            yield slice(top, min(top + side, rows.stop)), slice(left, min(left + side, columns.stop))
 
 
 def reach(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -115,16 +121,21 @@ def border_fades(to_crop: Matrix, size: int, shape: tuple[int, int]) -> tuple[Ma
     return rows, columns
 
 
-def crop_from(photo: Pixels, to_crop: Matrix, size: int) -> Pixels:
-    """The aligned face, uint8 `(size, size, 3)`, of a photo of any size."""
+def crop_from(photo: NDArray[Any], to_crop: Matrix, size: int, border: int = cv2.BORDER_REFLECT) -> NDArray[Any]:
+    """The aligned face, `(size, size, 3)` in the photo's dtype, of a photo of any size; `border` as for `crop`."""
     if max(photo.shape) <= MAX_SIDE:
-        return crop(photo, to_crop, size)
+        return crop(photo, to_crop, size, border)
     rows, columns = reach(to_crop, size, (photo.shape[0], photo.shape[1]))
     near = photo[rows, columns][:MAX_SIDE, :MAX_SIDE]
     if near.size == 0:
-        return np.zeros((size, size, 3), np.uint8)
+        return np.zeros((size, size, 3), photo.dtype)
+    return crop(near, within(to_crop, rows, columns), size, border)
+
+
+def within(to_crop: Matrix, rows: slice, columns: slice) -> Matrix:
+    """The matrix to the crop from those rows and columns of the photo alone."""
     corner = to_crop[:, :2] @ np.array([columns.start, rows.start])
-    return crop(near, np.column_stack([to_crop[:, :2], to_crop[:, 2] + corner]), size)
+    return np.column_stack([to_crop[:, :2], to_crop[:, 2] + corner])
 
 
 def warp_region(image: NDArray[Any], to_crop: Matrix, rows: slice, columns: slice) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from cameo.session import Session
 
 ZOOM: Final = 2 / 3  # the original pads the 112 px square of the template by a quarter on every side
 SMALL_FACE: Final = 100  # pixels of the box's shorter side
+ALIGNED: Final = "The whole photo was taken as one aligned face."
 SMOOTHING: Final = np.outer([1, 2, 1], [1, 2, 1]) / 16
 
 
@@ -68,10 +69,10 @@ class FaceRestorer:
                 progress(done, len(aligned))
         return paster.image, [face for face, _ in aligned]
 
-    def restore_aligned(self, photo: Pixels) -> Pixels:
-        """A photo that is one aligned face, restored: uint8 `(size, size, 3)` RGB."""
+    def restore_aligned(self, photo: Pixels, alpha: float = 1.0) -> Pixels:
+        """A photo that is one aligned face, restored: uint8 `(size, size, 3)` RGB; `alpha` is the share of that."""
         face = resize(photo, (self.size, self.size))
-        return np.asarray(self._generator.run({"image": face[None]})["result"][0], np.uint8)
+        return _mix(np.asarray(self._generator.run({"image": face[None]})["result"][0], np.uint8), face, alpha)
 
     def _align(self, face: Face) -> Matrix | None:
         """The matrix from photo to crop, or None where the points of the face tell no place."""
@@ -95,6 +96,13 @@ class FaceRestorer:
             return self._rectangle
         image = resize(face, (MASK_SIZE, MASK_SIZE))
         return face_mask(self._parser.run({"image": image[None]})["mask"][0], self.size)
+
+
+def aligned_face(image: Pixels) -> Face:
+    """The face that a picture of one aligned face shows: all of it, its points where GPEN's crops have them."""
+    height, width = image.shape[:2]
+    points = square_template(1, ZOOM) * (width, height)
+    return Face(np.array([0, 0, width, height], np.float32), 1.0, None, points)
 
 
 def resize(image: Pixels, size: tuple[int, int]) -> Pixels:

@@ -1,8 +1,8 @@
 """DCT-Net: a photo becomes a cartoon, the background by one network and every head by another.
 
-    photo -> at most 720 px short side -> background network -> canvas
+    photo -> at most 720 px short side, or by a size rule -> background network -> canvas
              faces, largest first: head crop of 288 px -> head network -> blended into the canvas by the alpha mask
-    canvas -> the photo's size
+    canvas -> [enlarged by RealESRNet] -> the photo's size
 
 The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly different are:
 
@@ -12,16 +12,17 @@ The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly diff
     * a head goes on beyond its crop, so that a mask that is not 0 at its rim leaves no dark line there;
     * a photo without colour stays without (`cameo/colour.py`);
     * the result is uint8 at the photo's size; the original returns floats, and without a face the resized image;
-    * the short side may be any, not only 720, or unlimited (`size=None`);
-    * the long side is at most 3000 px, in both cases: the original runs out of memory instead;
+    * the short side may be any, not only 720, or unlimited (`size=None`); faces are looked for at 720 in any case;
+    * where a size rule is asked for, it says at what size networks work (`cameo/size_rule.py`);
+    * the long side is at most 3000 px, in all cases: the original runs out of memory instead;
     * heads run as batches, and the blend touches only the rectangle where the mask is not zero.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -31,29 +32,31 @@ from numpy.typing import NDArray
 
 from cameo.batches import run_rows
 from cameo.colour import as_colourless_as
-from cameo.errors import BundleError
+from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, tile_option
+from cameo.errors import BundleError, RequestError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
-from cameo.faces.cascade import CascadeFinder
-from cameo.faces.detection import FaceFinder
+from cameo.faces.alpha import alpha_of, ellipse
+from cameo.faces.counting import counted
 from cameo.faces.face import Face, Finder, Matrix
+from cameo.faces.finders.dctnet import finder_of
+from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
-from cameo.images import read_photo
-from cameo.options import Declared, option
 from cameo.pixels import Pixels
 from cameo.session import Session
-from cameo.tiles import pad_to_multiple
+from cameo.size_rule import ORIGINAL, Fitted, fit, seen_at, size_rule_option
+from cameo.tiles import Enlarger, pad_to_multiple
 
 Canvas = NDArray[Any]
 TAKES: Final = ("photo",)
-BACKGROUND, HEAD, DETECTOR, LANDMARKS = "dctnet-background", "dctnet-head", "dctnet-detector", "dctnet-landmarks"
+DIGITAL_SOURCE_TYPE: Final = "compositeWithTrainedAlgorithmicMedia"
+BACKGROUND, HEAD = "dctnet-background", "dctnet-head"
 MAX_LONG_SIDE: Final = 3000  # pixels; the memory of the background network grows with their square
+FINDING_SIZE: Final = 720  # pixels of the short side; finders overlook faces of 60 px and less (docs/decisions/201)
 MULTIPLE: Final = 16  # both sides of what the background network gets
 HEAD_SIZE: Final = 288
+_NO_FACE: Final = "No face was found: all of the photo was drawn as background."
 # The original's reference points: one pixel right and down, three quarters of the usual scale, to show all of the hair.
 HEAD_TEMPLATE: Final = square_template(HEAD_SIZE, zoom=0.75, offset=1)
-# The default mask, fractions of the crop: an ellipse that fades out over `_FEATHER`, much as the published alpha.jpg.
-_HALF_AXES: Final = (0.40, 0.49)
-_FEATHER: Final = 0.156
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,37 @@ class Options(FlowOptions):
 
     OF: ClassVar[str] = "dctnet"
 
-    size: int | None = option(720, "short side in pixels to work at, or full", least=MULTIPLE, none="full")
+    size: int | None = option(
+        720,
+        "short side in pixels to work at, or full; the result has the photo's size",
+        least=MULTIPLE,
+        most=MAX_LONG_SIDE,
+        none="full",
+    )
+    tile: int | None = tile_option()
 
 
 @dataclass(frozen=True)
 class Request(Declared):
-    """DCT-Net draws every photo in the same way."""
+    """At what size a photo is drawn, if not by the option `size`, and how the result gets to the photo's own."""
 
     OF: ClassVar[str] = "dctnet"
 
+    sr: bool = option(False, "enlarge the result to the photo's size by RealESRNet", needs=ENLARGER)
+    size_rule: str = size_rule_option()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """`background` and `head` map `image` to `result`, uint8 `(N, H, W, 3)` RGB; `enlarger` is for the option `sr`."""
+
+    background: Session
+    head: Session
+    enlarger: Enlarger | None = None
+
 
 class DctNetFlow:
-    """Makes cartoons of photos; `background` and `head` map `image` to `result`, uint8 `(N, H, W, 3)` RGB.
+    """Makes cartoons of photos with `networks`.
 
     `alpha`, uint8 `(h, w)` or `(h, w, 3)`, says how much of the head network's picture shows where in the head crop.
     `notes` say, a sentence each, what stands in for a missing part.
@@ -81,62 +103,84 @@ class DctNetFlow:
 
     def __init__(
         self,
-        background: Session,
-        head: Session,
+        networks: Networks,
         finder: Finder,
         alpha: Pixels | None = None,
         options: Options | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self._background = background
-        self._head = head
+        self._networks = networks
         self._finder = finder
-        self._mask = _ellipse() if alpha is None else _mask_from(alpha)
+        self._mask = ellipse(HEAD_SIZE) if alpha is None else _mask_from(alpha)
         self.options = options or Options()
         self.notes = list(notes)
         self.finder = finder.title
 
     def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
-        """The cartoon of `photo`, of its size; `progress(done, all)` counts the photo and its heads."""
+        """The cartoon of `photo`, of its size; `progress(done, all)` counts the photo and its heads.
+
+        Raises:
+            PhotoTooLarge: what `sr` makes would be.
+            RequestError: the option `sr`, and no network for it.
+        """
+        enlarge = self._enlarging() if request.sr else None
         pixels = photos["photo"]
-        height, width = pixels.shape[:2]
-        small_width, small_height = working_size(width, height, self.options.size)
-        canvas, faces = self.paint(_resize(pixels, (small_width, small_height)), progress)
-        scaled = tuple(face.scaled(width / small_width, height / small_height) for face in faces)
-        return Outcome(as_colourless_as(pixels, _round_at_size(canvas, (width, height))), scaled)
+        view = fit(pixels, request.size_rule)
+        seen = (view.image.shape[1], view.image.shape[0])
+        size = working_size(*seen, self.options.size if request.size_rule == ORIGINAL else None)
+        small = _resize(view.image, size)
+        finding = _at_finding_size(view.image, small)
+        found = self._found(finding)
+        canvas = self.paint(small, [_moved(face, finding, small) for face in found], progress)
+        faces = [_moved(face, finding, view.image) for face in found]
+        notes = (seen_at(size) if view.note else "", counted(len(found), self._finder) or ("" if found else _NO_FACE))
+        return Outcome(
+            as_colourless_as(pixels, _back(view, canvas, enlarge)),
+            tuple(view.in_photo(face) for face in faces if view.shows(face)),
+            " ".join(filter(None, notes)),
+        )
 
     def find_faces(self, photo: Pixels) -> list[Face]:
         """The faces of a photo, largest first."""
-        return sorted(self._finder(photo), key=lambda face: face.area, reverse=True)
+        view = _at_finding_size(photo)
+        return [_moved(face, view, photo) for face in self._found(view)]
 
-    def paint(self, image: Pixels, progress: Progress | None = None) -> tuple[Canvas, list[Face]]:
-        """The cartoon of a photo at working size before rounding, `(H, W, 3)` RGB in 0..255, and its faces.
+    def paint(self, image: Pixels, faces: Sequence[Face], progress: Progress | None = None) -> Canvas:
+        """The cartoon of a photo at working size, and of its faces, before rounding: `(H, W, 3)` RGB in 0..255.
 
-        It is float32, or uint8 where no face was found.
+        It is float32, or uint8 where there is no face.
         """
         canvas: Canvas = self._paint_background(image)
-        faces = self.find_faces(image)
         if faces:
             canvas = canvas.astype(np.float32)
         matrices = [similarity_in_image_frame(face.five_points, HEAD_TEMPLATE) for face in faces]
         if progress is not None:
             progress(1, 1 + len(faces))
         crops = ({"image": crop(image, matrix, HEAD_SIZE)} for matrix in matrices)
-        for index, head in enumerate(run_rows(self._head, crops)):
+        for index, head in enumerate(run_rows(self._networks.head, crops)):
             self._blend(canvas, np.asarray(head["result"], np.uint8), matrices[index])
             if progress is not None:
                 progress(2 + index, 1 + len(faces))
-        return canvas, faces
+        return canvas
 
     def describe(self) -> str:
         """One line about what this flow does with a photo."""
         size = "the photo's size" if self.options.size is None else f"a short side of at most {self.options.size} px"
         return f"DCT-Net cartoon at {size}, long side at most {MAX_LONG_SIDE} px, faces by {self.finder}"
 
+    def _found(self, view: Pixels) -> list[Face]:
+        return sorted(self._finder(view), key=lambda face: face.area, reverse=True)
+
+    def _enlarging(self) -> Callable[[Pixels], Pixels]:
+        """What enlarges results on request (docs/decisions/207)."""
+        if self._networks.enlarger is None:
+            raise RequestError(NO_ENLARGER)
+        return partial(enlarged, enlarger=self._networks.enlarger, max_pixels=self.options.max_pixels)
+
     def _paint_background(self, image: Pixels) -> Pixels:
         height, width = image.shape[:2]
         padded = pad_to_multiple(image, MULTIPLE)
-        result = self._background.run({"image": padded[None]})["result"]
+        result = self._networks.background.run({"image": padded[None]})["result"]
         return np.asarray(result[0, :height, :width], np.uint8)
 
     def _blend(self, canvas: Canvas, head: Pixels, matrix: Matrix) -> None:
@@ -161,6 +205,27 @@ def working_size(width: int, height: int, size: int | None) -> tuple[int, int]:
     if new_long > MAX_LONG_SIDE:
         new_short, new_long = max(1, int(MAX_LONG_SIDE * short / long)), MAX_LONG_SIDE
     return (new_short, new_long) if width <= height else (new_long, new_short)
+
+
+def _at_finding_size(photo: Pixels, small: Pixels | None = None) -> Pixels:
+    """The photo as faces are looked for in it; `small` itself where it has that size."""
+    height, width = photo.shape[:2]
+    size = working_size(width, height, FINDING_SIZE)
+    return small if small is not None and (small.shape[1], small.shape[0]) == size else _resize(photo, size)
+
+
+def _moved(face: Face, seen_in: Pixels, image: Pixels) -> Face:
+    """A face that was seen in one size of a photo, in another."""
+    if image.shape == seen_in.shape:
+        return face
+    return face.scaled(image.shape[1] / seen_in.shape[1], image.shape[0] / seen_in.shape[0])
+
+
+def _back(view: Fitted, canvas: Canvas, enlarge: Callable[[Pixels], Pixels] | None) -> Pixels:
+    """What was painted of `view`, at the photo's size."""
+    if enlarge is None and view.image.shape[1::-1] == view.size:
+        return _round_at_size(canvas, view.size)  # from floats, as the original
+    return view.back(_round_at_size(canvas, (canvas.shape[1], canvas.shape[0])), enlarge)
 
 
 def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -196,15 +261,6 @@ def _mask_from(alpha: Pixels) -> NDArray[np.float32]:
     return np.asarray(gray, np.float32) / np.float32(255)
 
 
-def _ellipse() -> NDArray[np.float32]:
-    """The default mask, float32 `(288, 288)` in 0..1: the distance to the rim of an ellipse, cut off at 1."""
-    inside = np.zeros((HEAD_SIZE, HEAD_SIZE), np.uint8)
-    centre, axes = HEAD_SIZE // 2, [math.floor(fraction * HEAD_SIZE) for fraction in _HALF_AXES]
-    cv2.ellipse(inside, (centre, centre), axes, 0, 0, 360, 1, cv2.FILLED)
-    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.asarray(np.minimum(distance / (_FEATHER * HEAD_SIZE), 1), np.float32)
-
-
 def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Options) -> DctNetFlow:
     """The flow over the networks and assets of a bundle.
 
@@ -219,16 +275,6 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     if missing:
         raise BundleError(f"The bundle has no network {' and no '.join(missing)}, dctnet needs both: build it again.")
     notes: list[str] = []
-    finder = _finder(sessions, notes)
-    alpha = read_photo(assets["alpha"]) if "alpha" in assets else None
-    if alpha is None:
-        notes.append("The bundle has no alpha mask: an ellipse with a soft rim stands in.")
-    return DctNetFlow(sessions[BACKGROUND], sessions[HEAD], finder, alpha, options, notes)
-
-
-def _finder(sessions: Mapping[str, Session], notes: list[str]) -> Finder:
-    if DETECTOR in sessions and LANDMARKS in sessions:
-        return FaceFinder(sessions[DETECTOR], sessions[LANDMARKS])
-    missing = " and ".join(name for name in (DETECTOR, LANDMARKS) if name not in sessions)
-    notes.append(f"The bundle lacks {missing}: OpenCV's Haar cascades stand in and find frontal faces only.")
-    return CascadeFinder()
+    finder = finder_of(sessions, notes)
+    networks = Networks(sessions[BACKGROUND], sessions[HEAD], enlarger_of(sessions, options.tile))
+    return DctNetFlow(networks, finder, alpha_of(assets, notes), options, notes)

@@ -7,11 +7,12 @@
 The numbers are those of the original (`FaceEnhancement.process`). Knowingly different are:
 
     * a face's score is its score: the original divides it by the scale of a shrunk photo, 0.99 -> 1.5, and so lets
-      every face of a photo beyond 1500 px pass its threshold (`cameo/faces/retinaface.py`);
+      every face of a photo beyond 1500 px pass its threshold (`cameo/faces/finders/retinaface.py`);
     * an enlarged photo is exactly `scale` times as large: the original adds a row to an odd height, and a column;
     * enlarging by 1 works in tiles, where the original leaves it out, and tiles have no seams (`cameo/tiles.py`);
     * faces run in batches and are put back one by one within their rectangle: besides the photo, the result and one
       mask, memory holds one batch, however many faces there are;
+    * at most 100 faces are restored unless more are asked for, and `note` says so where there are more;
     * a face whose five points coincide or are not numbers is left as it is, and `note` says so;
     * a photo without colour stays without: the original tints its faces (`cameo/colour.py`);
     * a face that the photo's border cuts sees the photo mirrored there, not black, and its mask fades out before the
@@ -20,25 +21,30 @@ The numbers are those of the original (`FaceEnhancement.process`). Knowingly dif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
 from cameo.colour import as_colourless_as
-from cameo.errors import BundleError, PhotoTooLarge
-from cameo.faces.cascade import CascadeFinder
+from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, only, tile_option
+from cameo.errors import BundleError
+from cameo.faces.counting import counted
 from cameo.faces.face import Face, Finder
-from cameo.faces.restoring import FaceRestorer, resize
-from cameo.faces.retinaface import MIN_SCORE, RetinaFaceFinder
+from cameo.faces.finders.cascade import CascadeFinder
+from cameo.faces.finders.retinaface import MIN_SCORE, RetinaFaceFinder
+from cameo.faces.restoring import ALIGNED, FaceRestorer, aligned_face, resize
+from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
-from cameo.options import Declared, option
 from cameo.pixels import Pixels
 from cameo.session import Session
-from cameo.tiles import FOLD, MIN_TILE, Enlarger
+from cameo.size_rule import fit, size_rule_option
+from cameo.tiles import Enlarger
 
 TAKES: Final = ("photo",)
-GENERATOR, FINDER, PARSER, ENLARGER = "gpen-bfr-", "retinaface-r50", "parsenet", "realesrnet-x"
+MOST_FACES: Final = 100  # unless more are asked for (docs/decisions/200)
+DIGITAL_SOURCE_TYPE: Final = "algorithmicallyEnhanced"
+GENERATOR, FINDER, PARSER = "gpen-bfr-", "retinaface-r50", "parsenet"
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Options(FlowOptions):
 
     OF: ClassVar[str] = "gpen"
 
-    sr: bool = option(False, "enlarge the photo as well")
-    tile: int | None = option(256, "side of the tiles of sr, or none", least=MIN_TILE, step=FOLD, none="none")
+    sr: bool = option(False, "enlarge the photo as well", needs=ENLARGER)
+    tile: int | None = tile_option()
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ class Request(Declared):
 
     aligned: bool = option(False, "the photo is one aligned face")
     alpha: float = option(1.0, "share of the restored face", least=0, most=1)
-    max_faces: int | None = option(None, "restore only so many, those of the best score", least=1)
+    max_faces: int | None = option(
+        MOST_FACES, "restore at most so many, those of the best score, or all", least=1, none="all"
+    )
+    size_rule: str = size_rule_option()
 
 
 class GpenFlow:
@@ -85,13 +94,15 @@ class GpenFlow:
         self.finder = finder.title
 
     def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
-        """The restored `photo`, of its size or as often as large as it is enlarged; `progress(done, faces)`.
+        """The restored `photo`, of its size or as often as large as it is enlarged.
+
+        `progress(done, all)` counts the tiles that are enlarged, then the faces.
 
         Raises:
             PhotoTooLarge: the result would be.
         """
         pixels = photos["photo"]
-        outcome = self._aligned(pixels) if request.aligned else self._restored(pixels, request, progress)
+        outcome = self._aligned(pixels, request) if request.aligned else self._restored(pixels, request, progress)
         return replace(outcome, image=as_colourless_as(pixels, outcome.image))
 
     def find_faces(self, photo: Pixels) -> list[Face]:
@@ -104,46 +115,38 @@ class GpenFlow:
         enlarged = f", the photo enlarged by {self._enlarger.scale}" if self._enlarger and self.options.sr else ""
         return f"GPEN restores faces at {self._restorer.size} px, found by {self.finder}{enlarged}"
 
-    def _aligned(self, photo: Pixels) -> Outcome:
-        return Outcome(self._enlarged(self._restorer.restore_aligned(photo)))
+    def _aligned(self, photo: Pixels, request: Request) -> Outcome:
+        image = self._enlarged(self._restorer.restore_aligned(photo, request.alpha))
+        return Outcome(image, (aligned_face(image),), ALIGNED)
 
     def _restored(self, pixels: Pixels, request: Request, progress: Progress | None) -> Outcome:
-        base = self._enlarged(pixels)
+        base = self._enlarged(pixels, progress)
         if base is not pixels:
             pixels = resize(pixels, (base.shape[1], base.shape[0]))
-        found = self.find_faces(pixels)
+        view = fit(pixels, request.size_rule)
+        found = [view.in_photo(face) for face in self.find_faces(view.image) if view.shows(face)]
         chosen = found[: request.max_faces]
         image, restored = self._restorer.restore(pixels, base, chosen, request.alpha, progress)
-        return Outcome(image, tuple(restored), _note(len(found), len(chosen), len(restored)))
+        said = (view.note, counted(len(found), self._finder), _note(len(found), len(chosen), len(restored)))
+        return Outcome(image, tuple(restored), " ".join(filter(None, said)))
 
-    def _enlarged(self, photo: Pixels) -> Pixels:
+    def _enlarged(self, photo: Pixels, progress: Progress | None = None) -> Pixels:
         """The photo enlarged, or itself where that is not asked for."""
         if not self.options.sr:
             return photo
         if self._enlarger is None:
-            raise BundleError(_NO_ENLARGER)
-        height, width = (side * self._enlarger.scale for side in photo.shape[:2])
-        if height * width > self.options.max_pixels:
-            raise PhotoTooLarge(
-                f"Enlarged, the photo would be {width}x{height}, {height * width:,} pixels, expected at most "
-                f"{self.options.max_pixels:,}: shrink it, or leave out sr."
-            )
-        return self._enlarger(photo)
+            raise BundleError(NO_ENLARGER)
+        return enlarged(photo, self._enlarger, self.options.max_pixels, progress)
 
 
 def _note(found: int, chosen: int, restored: int) -> str:
     if found == 0:
         return "No face was found, so none was restored."
-    notes = [f"Of {found} faces only the {chosen} of the best score were to be restored."] if chosen < found else []
+    more = f"Of {found} faces only the {chosen} of the best score were restored: `max_faces` says how many."
+    notes = [more] if chosen < found else []
     if restored < chosen:
         notes.append(f"{chosen - restored} of {chosen} faces stayed as they are: their five points tell no place.")
     return " ".join(notes)
-
-
-_NO_ENLARGER = (
-    "The bundle has no network realesrnet-x1, -x2 or -x4, expected one for the option sr: build it with its weights, "
-    "or leave out sr."
-)
 
 
 def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Options) -> GpenFlow:
@@ -155,26 +158,30 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     Raises:
         BundleError: the generator is missing, or the enlarger where the option `sr` asks for it.
     """
-    generator = _only(sessions, GENERATOR)
-    if generator is None:
-        raise BundleError(f"The bundle has no network {GENERATOR}SIZE, expected one: build it again.")
-    enlarger = _only(sessions, ENLARGER)
-    if options.sr and enlarger is None:
-        raise BundleError(_NO_ENLARGER)
+    generator = check(sessions, options)
     notes: list[str] = []
     finder = _finder(sessions, notes)
     return GpenFlow(
         FaceRestorer(sessions[generator], int(generator.removeprefix(GENERATOR)), _parser(sessions, notes)),
         finder,
-        Enlarger(sessions[enlarger], int(enlarger.removeprefix(ENLARGER)), options.tile) if enlarger else None,
+        enlarger_of(sessions, options.tile),
         options,
         notes,
     )
 
 
-def _only(sessions: Mapping[str, Session], start: str) -> str | None:
-    """The name of the network that begins so and ends in a number, if there is one."""
-    return next((name for name in sessions if name.startswith(start) and name.removeprefix(start).isdigit()), None)
+def check(networks: Collection[str], options: Options) -> str:
+    """The name of the generator.
+
+    Raises:
+        BundleError: the generator is missing, or the enlarger where the option `sr` asks for it.
+    """
+    generator = only(networks, GENERATOR)
+    if generator is None:
+        raise BundleError(f"The bundle has no network {GENERATOR}SIZE, expected one: build it again.")
+    if options.sr and only(networks, ENLARGER) is None:
+        raise BundleError(NO_ENLARGER)
+    return generator
 
 
 def _finder(sessions: Mapping[str, Session], notes: list[str]) -> Finder:

@@ -30,20 +30,21 @@ import numpy as np
 from cameo.colour import as_colourless_as, without_colour
 from cameo.errors import BundleError, PhotoError, RequestError
 from cameo.faces.face import Face
-from cameo.faces.restoring import resize
+from cameo.faces.restoring import ALIGNED, aligned_face, resize
+from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import Photo, read_photo
-from cameo.options import Declared, option
 from cameo.pixels import Pixels
 from cameo.session import Session, Tensor
 
 TAKES: Final = ("photo",)
+DIGITAL_SOURCE_TYPE: Final = "compositeWithTrainedAlgorithmicMedia"
 COLORIZATION, INPAINTING, SEG2FACE, SR = "gpen-colorization-", "gpen-inpainting-", "gpen-seg2face-", "gpen-sr-"
 RESTORING: Final = (INPAINTING, SR)  # the others' task is to find colours
+SOURCE_TYPES: Final = {SEG2FACE: "trainedAlgorithmicMedia", SR: "algorithmicallyEnhanced"}  # docs/decisions/152
 VERBS: Final = {COLORIZATION: "colours", INPAINTING: "fills in", SEG2FACE: "draws", SR: "enlarges"}
 WHITE: Final = 255
 MISSING: Final = 128  # levels of a mask from which on a pixel counts as missing
-_NOTE: Final = "The whole photo was taken as one aligned face."
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,11 @@ class Request(Declared):
 
     OF: ClassVar[str] = "gpen-face"
 
-    aligned: bool = option(True, "the photo is one aligned face")
-    mask: Photo | None = option(None, "inpainting: a picture of the photo's size, white where parts are missing")
-    seed: int = option(0, "enlarging: of the noise that details come from", least=0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.aligned:
-            raise RequestError("Option aligned of gpen-face is False, expected True: it takes nothing else.")
+    aligned: bool = option(True, "the photo is one aligned face; nothing else is taken", choices=("yes",))
+    mask: Photo | None = option(
+        None, "inpainting: a picture of the photo's size, white where parts are missing", needs=INPAINTING
+    )
+    seed: int = option(0, "enlarging: of the noise that details come from", least=0, needs=SR)
 
 
 class GpenFaceFlow:
@@ -84,11 +82,11 @@ class GpenFaceFlow:
         self.notes: list[str] = []
 
     def run(self, photos: Mapping[str, Pixels], request: Request, progress: Progress | None = None) -> Outcome:
-        """The result, of the photo's size when colouring, else of the network's; its `faces` are empty.
+        """The result, of the photo's size when colouring, else of the network's: one face.
 
         Raises:
             PhotoError: the mask cannot be read, or is not of the photo's size.
-            RequestError: a mask for a network that fills nothing in.
+            RequestError: a mask for a network that fills nothing in, a seed for one that draws no noise.
         """
         pixels = photos["photo"]
         face = resize(self._prepared(pixels, request), (self._in_size, self._in_size))
@@ -102,7 +100,7 @@ class GpenFaceFlow:
             image = as_colourless_as(pixels, image)
         if progress is not None:
             progress(1, 1)
-        return Outcome(image, (), _NOTE)
+        return Outcome(image, (aligned_face(image),), ALIGNED, SOURCE_TYPES.get(self._task, ""))
 
     def find_faces(self, photo: Pixels) -> list[Face]:
         """None: the photo is the face."""
@@ -115,7 +113,9 @@ class GpenFaceFlow:
 
     def _prepared(self, photo: Pixels, request: Request) -> Pixels:
         if request.mask is not None and self._task != INPAINTING:
-            raise RequestError(f"Option mask is for {INPAINTING}SIZE, the bundle has {self._network}: leave it out.")
+            raise RequestError(f"Option `mask` is for {INPAINTING}SIZE, the bundle has {self._network}: leave it out.")
+        if request.seed and self._task != SR:
+            raise RequestError(f"Option `seed` is for {SR}IN-OUT, the bundle has {self._network}: leave it out.")
         if self._task == COLORIZATION:
             return without_colour(photo)
         if request.mask is None:

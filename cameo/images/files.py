@@ -6,9 +6,10 @@ Pillow ships some forty decoders, one of which starts Ghostscript (EPS); only th
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
@@ -57,14 +58,27 @@ def open_image(stream: BinaryIO, what: str) -> Image.Image:
             raise PhotoError(not_readable(what)) from None
 
 
-def check_format(image: Image.Image) -> None:
+def megapixels(files: Iterable[bytes]) -> float:
+    """Millions of pixels of pictures in all, by their headers; of what cannot be read 0: who decodes it says why."""
+    return sum(map(_pixels, files)) / 1e6
+
+
+def _pixels(content: bytes) -> int:
+    try:
+        with open_image(io.BytesIO(content), "") as image:
+            return image.width * image.height
+    except Exception:  # a decoder may raise any, and nothing is decoded here
+        return 0
+
+
+def check_format(image: Image.Image, what: str) -> None:
     """Refuse a PIL image whose decoder has not run yet and is none of ours: `Image.open` alone starts no decoder.
 
     Raises:
         PhotoError: it is one.
     """
     if getattr(image, "tile", None) and image.format not in (*READABLE, *_ALSO_READABLE):
-        raise PhotoError(f"{not_readable('The PIL image')[:-1]}, or call its load() first.")
+        raise PhotoError(f"{not_readable(what)[:-1]}, or call its load() first.")
 
 
 def not_readable(what: str) -> str:

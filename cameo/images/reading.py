@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cameo.errors import PhotoError, PhotoTooLarge
-from cameo.images.colour import ProfileError, in_srgb, scale_to_8_bits
 from cameo.images.declared import declared, note_on
 from cameo.images.files import check_format, open_image
 from cameo.images.frames import frames_note
-from cameo.images.limits import MAX_PIXELS, check_size
+from cameo.images.limits import MAX_PIXELS, MAX_SIDE, check_size
 from cameo.images.metadata import read_exif
-from cameo.images.truncation import load
+from cameo.images.to_srgb import ProfileError, in_srgb, scale_to_8_bits
+from cameo.images.truncation import EndsEarlyError, load
+from cameo.images.xmp import Origin, read_origin
 from cameo.pixels import Pixels
 
-PHOTO_SUFFIXES: Final = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .avif .heic .heif".split())
+PHOTO_SUFFIXES: Final = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split())
 """Of the files that count as photos in a folder; a file that is named can be of any format that can be read."""
 
 _UPRIGHT: Final = {  # EXIF 2.3, table 4
@@ -39,10 +41,23 @@ _UPRIGHT: Final = {  # EXIF 2.3, table 4
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """`max_pixels`: larger photos are refused; `allow_truncated`: files that end early are read as far as they go."""
+    """`max_pixels`: larger photos are refused; `allow_truncated`: files that end early are read as far as they go.
+
+    `max_side`: photos with a longer side are refused (docs/decisions/206).
+    """
 
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
+    max_side: int = MAX_SIDE
+
+    def check(self, height: int, width: int, what: str) -> None:
+        """Refuse a photo of that size if it is beyond a limit.
+
+        Raises:
+            PhotoError: it has no pixels.
+            PhotoTooLarge: it is beyond a limit.
+        """
+        check_size(height, width, what, self.max_pixels, self.max_side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +65,22 @@ class Picture:
     """A photo that was read: `pixels` uint8 `(H, W, 3)` RGB in sRGB.
 
     `note` says in sentences what of its file was not followed, or ""; `exif` is what goes to a result: when, with what
-    and by whom it was taken, or b"".
+    and by whom it was taken, or b"". `source_type` is what its file says about how it came about, a term of IPTC's
+    Digital Source Type, or "".
     """
 
     pixels: Pixels
     note: str = ""
     exif: bytes = b""
-
-    def noted(self, note: str) -> str:
-        """The picture's note with another one behind it."""
-        return " ".join(filter(None, (self.note, note)))
+    source_type: str = ""
 
 
 Photo = str | Path | bytes | Image.Image | NDArray[Any] | Picture
+
+
+def is_photo(value: object) -> bool:
+    """Whether it is of a type that `read_picture` takes."""
+    return isinstance(value, str | os.PathLike | bytes | Image.Image | np.ndarray | Picture)
 
 
 def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -75,12 +93,12 @@ def read_photo(source: Photo, max_pixels: int = MAX_PIXELS) -> Pixels:
     return read_picture(source, ReadOptions(max_pixels)).pixels
 
 
-def read_picture(source: Photo, options: ReadOptions | None = None) -> Picture:
+def read_picture(source: Photo, options: ReadOptions | None = None, what: str = "") -> Picture:
     """The photo turned upright by its EXIF tag, converted to sRGB from what its file says, composited on white.
 
     `source` is a path, the bytes of a file, a PIL image, or an array: uint8 or uint16, `(H, W)` or `(H, W, C)` with 1
     (grey), 3 (RGB) or 4 (RGBA) channels, in sRGB; or what this function returned. A file's size is checked before it is
-    decoded.
+    decoded. `what` is what errors call one that has no path.
 
     Raises:
         PhotoError: the photo is missing, damaged, empty or of an unknown format.
@@ -89,19 +107,59 @@ def read_picture(source: Photo, options: ReadOptions | None = None) -> Picture:
     options = options or ReadOptions()
     if isinstance(source, Picture):
         height, width = source.pixels.shape[:2]
-        check_size(height, width, "The photo", options.max_pixels)
+        options.check(height, width, what or "The photo")
         return source
     if isinstance(source, np.ndarray):
-        with _decoding("The array"):
-            return Picture(_from_array(source, options.max_pixels))
+        what = what or "The array"
+        with _decoding(what):
+            return Picture(_from_array(source, what, options))
     if isinstance(source, Image.Image):
-        with _decoding("The PIL image"):
-            check_format(source)
-            return _picture(source, "The PIL image", options)
+        what = what or "The PIL image"
+        with _decoding(what):
+            check_format(source, what)
+            return _picture(source, what, options)
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), "The photo", options)
+        return _read(io.BytesIO(source), what or "The photo", options)
+    if not isinstance(source, str | os.PathLike):
+        found = type(source).__name__
+        raise PhotoError(
+            f"{what or 'The photo'} is of the type {found}, expected a path, a file's bytes, a PIL image or an array: "
+            "give one of these."
+        )
     with _open(source) as file:
         return _read(file, str(source), options)
+
+
+def read_pictures(photos: Mapping[str, Photo], options: ReadOptions | None = None) -> dict[str, Picture]:
+    """Each as `read_picture` reads it; of several, errors say which one by its name.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
+    several = len(photos) > 1
+    return {name: read_picture(one, options, f"The photo '{name}'" if several else "") for name, one in photos.items()}
+
+
+def check_photo(path: Path) -> None:
+    """Whether there is a file to read, before any work is done; what is in it shows later.
+
+    Raises:
+        PhotoError: it is missing, a folder, or cannot be opened.
+    """
+    with _open(path):
+        pass
+
+
+def origin_of(path: Path) -> tuple[Origin, bytes]:
+    """What the XMP of a picture's file says about how it came about, and the file; its pixels are not decoded.
+
+    Raises:
+        PhotoError: the file is missing, damaged, empty or of an unknown format.
+    """
+    with _open(path) as file:
+        content = file.read()
+    with _decoding(str(path)), open_image(io.BytesIO(content), str(path)) as image:
+        return read_origin(image), content
 
 
 def photos_in(folder: Path) -> list[Path]:
@@ -152,13 +210,18 @@ def _decoding(what: str) -> Iterator[None]:
         raise PhotoTooLarge(f"{what} is too large ({error}): shrink it.") from None
     except MemoryError:
         raise PhotoTooLarge(f"{what} does not fit into the memory of this machine: shrink it.") from None
+    except EndsEarlyError as error:
+        raise PhotoError(
+            f"{what} is damaged ({error}), expected a whole image: copy or download it again, or take what there is "
+            "(--allow-truncated on the command line, allow_truncated=True in Python)."
+        ) from error
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damage
         raise PhotoError(f"{what} is damaged ({error}), expected a whole image: copy or download it again.") from error
 
 
 def _picture(image: Image.Image, what: str, options: ReadOptions, stream: BinaryIO | None = None) -> Picture:
     """The picture of an opened image; `stream` is its file."""
-    check_size(image.height, image.width, what, options.max_pixels)
+    options.check(image.height, image.width, what)
     frames = frames_note(image, stream) if stream else ""
     early = read_exif(image) if image.format == "TIFF" else None  # its directories cannot be followed after decoding
     image, missing = load(image, stream, options.allow_truncated)
@@ -175,7 +238,8 @@ def _picture(image: Image.Image, what: str, options: ReadOptions, stream: Binary
             ignored = note_on(str(error))
     pixels = np.array(_turned(_on_white(colour, alpha), exif.orientation), np.uint8)
     damaged = "The EXIF data of the photo is damaged: it was ignored." if exif.damaged else ""
-    return Picture(pixels, " ".join(filter(None, (frames, missing, ignored, damaged))), exif.kept)
+    note = " ".join(filter(None, (frames, missing, ignored, damaged)))
+    return Picture(pixels, note, exif.kept, read_origin(image).source_type)
 
 
 def _within_16_bits(image: Image.Image, what: str) -> Image.Image:
@@ -221,14 +285,14 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _from_array(array: NDArray[Any], max_pixels: int) -> Pixels:
+def _from_array(array: NDArray[Any], what: str, options: ReadOptions) -> Pixels:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise PhotoError(
-            f"The array is {array.dtype} {array.shape}, expected uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) RGB or "
+            f"{what} is {array.dtype} {array.shape}, expected uint8 or uint16 (H, W), (H, W, 1), (H, W, 3) RGB or "
             "(H, W, 4) RGBA: convert it first."
         )
-    check_size(array.shape[0], array.shape[1], "The array", max_pixels)
+    options.check(array.shape[0], array.shape[1], what)
     values = array if array.dtype == np.uint8 else scale_to_8_bits(array)
     if channels == 3:
         return np.ascontiguousarray(values)

@@ -26,11 +26,16 @@ _PADDING: Final = 16  # zeros at the end from which on a file counts as padded
 _NOTE: Final = "The file is truncated: the missing part of the photo is blank."
 
 
+class EndsEarlyError(OSError):
+    """Damage that `allow_truncated` would take."""
+
+
 def load(image: Image.Image, stream: BinaryIO | None, allow_truncated: bool) -> tuple[Image.Image, str]:
     """The image with its pixels decoded, perhaps another object, and a note if some are missing; `stream` is its file.
 
     Raises:
-        Exception: what Pillow raises on damage.
+        EndsEarlyError: the file is truncated, and `allow_truncated` is not set.
+        Exception: what Pillow raises on other damage.
     """
     if stream is None:
         image.load()
@@ -44,14 +49,14 @@ def load(image: Image.Image, stream: BinaryIO | None, allow_truncated: bool) -> 
         if is_jpeg and (ended := _ended(stream, allow_truncated)) is not None:
             return ended
         if not allow_truncated:
-            raise
+            raise EndsEarlyError(str(error)) from error
         image.tile = []  # type: ignore[attr-defined]  # nothing more to decode: the pixels so far are the image
         image.load()
         return image, _NOTE
     if is_jpeg and _is_padded(stream):  # Pillow takes zeros for pixels
         ended = _ended(stream, allow_truncated)
         if ended is None:
-            raise OSError("image file is truncated, and zeros follow")
+            raise EndsEarlyError("image file is truncated, and zeros follow")
         return ended
     return image, ""
 

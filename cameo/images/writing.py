@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import uuid
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,29 +19,50 @@ from cameo.images.icc import SRGB
 from cameo.pixels import Pixels
 
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-# 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.
-_ENCODER: Final[dict[str, dict[str, int]]] = {
-    "PNG": {},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`quality` 1 to 100 of JPEG and WebP; how hard PNG tries to be small, `png_level` 1 to 9, changes no pixel."""
+
+    quality: int = 95
+    png_level: int = 6
+
+    def settings(self, encoding: str) -> dict[str, int]:
+        """What Pillow is told."""
+        if encoding == "PNG":
+            return {"compress_level": self.png_level}
+        # 4:4:4 (subsampling 0), because cartoons have sharp edges between saturated colours.
+        return {"quality": self.quality, **({"subsampling": 0} if encoding == "JPEG" else {})}
 
 
 def check_output(path: str | Path) -> str:
     """The format ("PNG", "JPEG" or "WEBP") that `write_image` will use; call it before the work is done.
 
     Raises:
-        OutputError: the suffix is unknown, or the folder is missing or cannot be written to.
+        OutputError: the suffix is unknown, or the folder cannot be made or written to.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise OutputError(f"The result was to be written to {path!r:.60}, expected a path: give one.")
     path = Path(path)
     encoding = _format_of(path.suffix)
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected the name of an image file: add a name such as result.png.")
-    if not path.parent.is_dir():
-        raise OutputError(f"The folder {path.parent} of {path.name} does not exist: create it first.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"The folder {path.parent} cannot be written to: choose another, or change its permissions.")
+    check_folder(path.parent)
     return encoding
+
+
+def check_folder(folder: Path) -> None:
+    """Whether files can be put into a folder that is there or can be made; nothing is made yet.
+
+    Raises:
+        OutputError: it, or what it would be made in, is no folder or cannot be written to.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{there} is a file, expected a folder for results: choose another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"The folder {there} cannot be written to: choose another, or change its permissions.")
 
 
 def write_image(path: str | Path, image: Pixels, exif: bytes = b"") -> None:
@@ -53,9 +75,18 @@ def write_image(path: str | Path, image: Pixels, exif: bytes = b"") -> None:
     """
     path = Path(path)
     check_output(path)
-    content = encode_image(image, path.suffix, exif)
+    write_file(path, encode_image(image, path.suffix, exif))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: on failure nothing is left and an old file stays. Its folder is made.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             file.write(content)
             file.flush()
@@ -66,11 +97,14 @@ def write_image(path: str | Path, image: Pixels, exif: bytes = b"") -> None:
             f"{path} could not be written ({error.strerror or error}): free some space or choose another folder."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a file where the folder should be
+            part.unlink()
 
 
-def encode_image(image: Pixels, suffix: str, exif: bytes = b"") -> bytes:
-    """Uint8 `(H, W, 3)` RGB as the bytes of a file with that suffix, which says that it is sRGB; `exif` as it is.
+def encode_image(image: Pixels, suffix: str, exif: bytes = b"", xmp: bytes = b"", how: Encoding | None = None) -> bytes:
+    """Uint8 `(H, W, 3)` RGB as the bytes of a file with that suffix, which says that it is sRGB.
+
+    `exif` and the packet `xmp` are written as they are.
 
     Raises:
         OutputError: the suffix is unknown, or the format cannot hold the image.
@@ -80,7 +114,7 @@ def encode_image(image: Pixels, suffix: str, exif: bytes = b"") -> bytes:
         raise OutputError(f"The result is {image.dtype} {image.shape}, expected uint8 (H, W, 3): report this as a bug.")
     buffer = io.BytesIO()
     try:
-        tags = {"exif": exif, **_ENCODER[encoding], **_says_srgb(encoding)}
+        tags = {"exif": exif, **(how or Encoding()).settings(encoding), **_chunks(encoding, xmp)}
         Image.fromarray(np.ascontiguousarray(image)).save(buffer, encoding, **tags)
     except (OSError, ValueError) as error:
         height, width = image.shape[:2]
@@ -88,12 +122,14 @@ def encode_image(image: Pixels, suffix: str, exif: bytes = b"") -> bytes:
     return buffer.getvalue()
 
 
-@cache
-def _says_srgb(encoding: str) -> dict[str, Any]:
+def _chunks(encoding: str, xmp: bytes) -> dict[str, Any]:
+    """What says that it is sRGB, and the XMP packet."""
     if encoding != "PNG":
-        return {"icc_profile": SRGB.profile()}
+        return {"icc_profile": SRGB.profile(), "xmp": xmp}
     chunks = PngInfo()
     chunks.add(b"sRGB", b"\0")  # 13 bytes; perceptual, as for photos
+    if xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
     return {"pnginfo": chunks}
 
 

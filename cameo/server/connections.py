@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, ClassVar, Final, NamedTuple
@@ -16,7 +17,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from cameo.server.options import MIB, ServeOptions
+from cameo.memory.amounts import MIB
+from cameo.server.limits import ServeOptions
 
 _STEP: Final = 2**16
 _LOOKS: Final = 5  # within the time that is waited
@@ -41,6 +43,9 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Where there are too many, the one that has waited longest for its head to end makes room."""
         super().connection_made(transport)
+        # asyncio does it for sockets that say they are TCP, which those of `socket.create_server` do not: a small
+        # answer on a connection that stays open would wait 40 ms for the client's delayed acknowledgement.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._look()
         if len(self.connections) > self.options.max_connections:
             waiting = [c for c in self._all() if c is not self and c._waits_for_head()]

@@ -1,4 +1,4 @@
-"""The page to try a server with: a field for every photo that the model takes, and for every option of a call."""
+"""The page to try a server with: for each model a field for every photo that it takes, and every option of a call."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from functools import cache
 
 import jinja2
 
-from cameo.options import PHOTO, Declaration
+from cameo.flow_options import PHOTO
+from cameo.server.offers import Offer
 
 
-def page(model: str, takes: Sequence[str], per_call: Sequence[Declaration]) -> str:
-    """The page as HTML; it asks /run of the server that it came from."""
-    options = [one for one in per_call if one.kind is not PHOTO]
-    pictures = [one for one in per_call if one.kind is PHOTO]
-    return _template().render(model=model, takes=takes, options=options, pictures=pictures)
+def page(offers: Sequence[Offer], has_keys: bool = False) -> str:
+    """The page as HTML; it asks the server that it came from.
+
+    The sentence of a model that needs consent is agreed to once in each browser. With `has_keys` there is a field for
+    an API key.
+    """
+    return _template().render(offers=offers, has_keys=has_keys, photo=PHOTO)
 
 
 @cache

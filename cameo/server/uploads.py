@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,9 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from cameo.server.options import MIB, ServeOptions
+from cameo.memory.amounts import MIB
+from cameo.server.limits import ServeOptions
+from cameo.server.refusals import Refusal
 
-_FORM: Final = "multipart/form-data"
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what is wrong with a form is answered
+FORM: Final = "multipart/form-data"
 # curl --data-binary says that it is a form's text, whatever the file is; "" is who says nothing.
 _FILE: Final = re.compile(r"|image/.+|application/octet-stream|application/x-www-form-urlencoded")
 _STALLED_S: Final = 1.0
@@ -40,6 +44,7 @@ class Sent:
 
 @dataclass(eq=False)
 class _Upload:
+    files: int
     pause: asyncio.Timeout
     touched: float = 0.0
     size: int = 0
@@ -49,47 +54,56 @@ class _Upload:
 class Uploads:
     """The bytes of all photos inside, those that wait for their turn included: as many as `queue` of the largest.
 
-    A request brings at most `files` of them.
+    A request brings at most `most_files` of them.
     """
 
-    def __init__(self, options: ServeOptions, files: int = 1) -> None:
+    def __init__(self, options: ServeOptions, most_files: int) -> None:
         self._options = options
-        self._files = files
+        self._budget = options.queue * most_files * options.max_upload_mib * MIB
         self._inside: set[_Upload] = set()
 
+    @property
+    def held_bytes(self) -> int:
+        """What is inside now."""
+        return sum(upload.size for upload in self._inside)
+
     @asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[Sent]:
-        """The files and fields of a request, whose bytes count until the block is left.
+    async def receive(self, request: Request, files: int, example: str) -> AsyncIterator[Sent]:
+        """The files, so many at most, and fields of a request, whose bytes count until the block is left.
+
+        `example` is how curl is told to send what is needed.
 
         Raises:
             HTTPException: 400 a form that cannot be read, 408 it stalled, 413 too large, 415 neither, 503 no room.
             ClientDisconnect: the sender hung up.
         """
-        kind = self._check_head(request)
-        upload = _Upload(asyncio.timeout(None))
+        kind = self._check_head(request, files, example)
+        upload = _Upload(files, asyncio.timeout(None))
         self._inside.add(upload)
         try:
             try:
                 async with asyncio.timeout(self._options.timeout_s), upload.pause:
                     chunks = self._counted(request, upload)
-                    sent = await (_form(request, chunks, self._files) if kind == _FORM else _body(chunks))
+                    sent = await (_form(request, chunks, files) if kind == FORM else _body(chunks))
             except TimeoutError:
                 raise HTTPException(408, "the photo stopped coming, or came too slowly: send it again") from None
             upload.whole = True
+            for name, content in sent.files.items():
+                self._check_size(len(content), 1, f"the file of {name!r:.80}" if name else "the photo's file")
             yield sent
         finally:
             self._inside.discard(upload)
 
-    def _check_head(self, request: Request) -> str:
+    def _check_head(self, request: Request, files: int, example: str) -> str:
         """The body's type, where it is one that may hold a photo of a size that is taken."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = body_type(request)
         coding = request.headers.get("content-encoding", "identity").lower()
-        if coding != "identity" or not (kind == _FORM or _FILE.fullmatch(kind)):
+        if coding != "identity" or not (kind == FORM or _FILE.fullmatch(kind)):
             found = kind if coding == "identity" else f"encoded as {coding}"
-            how = f"curl --data-binary @photo.jpg {request.url.replace(query='')} -o result.png"
+            how = f"curl {example} {request.url.replace(query='')} -o result.png"
             raise HTTPException(415, f"the body is {found!r:.80}, expected a photo's file: {how}")
         length = request.headers.get("content-length", "0")
-        self._check_size(int(length) if length.isdecimal() else 0)
+        self._check_size(int(length) if length.isdecimal() else 0, files)
         return kind
 
     async def _counted(self, request: Request, upload: _Upload) -> AsyncIterator[bytes]:
@@ -99,28 +113,32 @@ class Uploads:
         async for chunk in request.stream():
             upload.size += len(chunk)
             upload.touched = now()
-            self._check_size(upload.size)
+            self._check_size(upload.size, upload.files)
             self._make_room(upload)
             upload.pause.reschedule(upload.touched + self._options.stall_s)
             yield chunk
 
-    def _check_size(self, size: int) -> None:
-        if size > self._files * self._options.max_upload_mib * MIB:
-            limit = f"{self._files * self._options.max_upload_mib} MiB"
-            raise HTTPException(413, f"the photo's file is larger than {limit}: shrink it, or save it as JPEG")
+    def _check_size(self, size: int, files: int, what: str = "") -> None:
+        """Raises HTTPException if so many bytes, of so many files, are more than the limit of each allows."""
+        limit = files * self._options.max_upload_mib
+        if size > limit * MIB:
+            what = what or ("the photo's file" if files == 1 else f"what was sent, for {files} files at most,")
+            raise HTTPException(413, f"{what} is larger than {limit} MiB: shrink it, or save it as JPEG")
 
     def _make_room(self, newcomer: _Upload) -> None:
         """End the uploads that have stalled longest until all fit together."""
-        budget = self._options.queue * self._files * self._options.max_upload_mib * MIB
-        while sum(upload.size for upload in self._inside) > budget:
+        while self.held_bytes > self._budget:
             stalled = [u for u in self._inside if not u.whole and u.touched + _STALLED_S < newcomer.touched]
             if not stalled:
-                raise HTTPException(
-                    503, "too many photos are on their way in: try again in a moment", {"Retry-After": "2"}
-                )
+                raise Refusal(503, "too many photos are on their way in: try again in a moment", "uploads", 2)
             stalest = min(stalled, key=lambda upload: upload.touched)
             self._inside.discard(stalest)
             stalest.pause.reschedule(newcomer.touched)
+
+
+def body_type(request: Request) -> str:
+    """What the body is said to be, "" where nothing is."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _body(chunks: AsyncIterator[bytes]) -> Sent:

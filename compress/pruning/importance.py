@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from compress.pruning.channels import per_channel
 from compress.pruning.groups import ChannelGroup
+from compress.recovery.feeds import Feeds
 
 PROBES = 2  # random v per batch of photos
 
@@ -37,9 +38,9 @@ def group_l2(network: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str, Te
 
 def taylor(
     network: nn.Module,
-    run: Callable[[Tensor], Tensor],
+    run: Callable[[Feeds], Tensor],
     groups: Sequence[ChannelGroup],
-    batches: Iterable[Tensor],
+    batches: Iterable[Feeds],
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """By group name, float32 `(channels,)`: the change of `run(batch)` if a channel were gone, to first order."""
@@ -61,8 +62,8 @@ def taylor(
 def _change(group: ChannelGroup, parameters: dict[str, nn.Parameter]) -> Tensor:
     change = torch.zeros(group.channels)
     for member in group.members:
-        gradient = parameters[member.key].grad
-        if member.reads and gradient is not None:
+        gradient = parameters[member.key].grad if member.reads else None  # buffers are no parameters, and read nothing
+        if gradient is not None:
             product = parameters[member.key].detach() * gradient
             change += per_channel(product, member, group.channels).sum(1).cpu()
     return change

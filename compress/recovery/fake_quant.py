@@ -3,7 +3,7 @@
     conv(x, w) -> conv(q(x), q(w)),   q(v) = s clip(round(v / s), -127, 127)
 
 Weights have one s per output channel, their largest magnitude / 127; inputs one per tensor, from a threshold. That is
-what `optimize/precision/int8_graph.py` writes into graphs. Backwards q is the identity where it does not clip
+what `optimize/_conversion/int8_graph.py` writes into graphs. Backwards q is the identity where it does not clip
 (straight-through estimator). Convolutions that read the photo or give the picture stay in floating point, because 8
 bits with a sign are fewer than a photo has. Networks need no second form for it (docs/decisions/096).
 
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from compress.recovery.feeds import Feeds
+
 LARGEST = 127
 KEPT_SHARE = 0.9999  # of an input's values lie below its threshold: a few stray ones must not make all steps coarse
 IMAGE_CHANNELS = 3
@@ -33,7 +35,7 @@ class FakeQuantized(nn.Module):
 
     thresholds: Tensor
 
-    def __init__(self, network: nn.Module, run: Callable[[nn.Module, Tensor], Tensor], batches: Iterable[Tensor]):
+    def __init__(self, network: nn.Module, run: Callable[[nn.Module, Feeds], Tensor], batches: Iterable[Feeds]):
         """Thresholds are those that `run(network, batch)` needs on these batches."""
         super().__init__()
         self.network = network
@@ -46,10 +48,10 @@ class FakeQuantized(nn.Module):
                 observed = [max(pair) for pair in zip(observed, found, strict=True)] if observed else found
         self.register_buffer("thresholds", torch.tensor(observed), persistent=False)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """What the network gives for these inputs in fake INT8."""
         with _Quantizing(self.thresholds):
-            result: Tensor = self.network(*inputs)
+            result: Tensor = self.network(*inputs, **named)
         return result
 
 

@@ -10,9 +10,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 _STRANGERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("convs.0.0.weight", "final_linear.0.weight"), "a GAN's discriminator ({count} keys), which only training needs"),
     (("style.1.weight", "to_rgb1.conv.weight"), "a plain StyleGAN2 generator without GPEN's encoder"),
-    (("encoder.conv1.conv.weight", "dense_motion_network.mask.weight"), "the face fusion generator AEI"),
-    (("input_layer.0.weight", "output_layer.3.weight"), "CurricularFace, an identity network"),
-    (("backbone.conv1.weight", "final_layers.0.weight"), "the 3-D face coefficients (recon ResNet-50)"),
     (("conv1.weight", "fc.weight"), "a plain ResNet"),
 )
 

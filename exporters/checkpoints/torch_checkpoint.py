@@ -1,4 +1,4 @@
-"""PyTorch checkpoints, read as data and never as code: .pth, .pt and .safetensors to a plain state dict.
+"""PyTorch checkpoints: .pth, .pt and .safetensors, read as data and never as code, to a plain state dict, and back.
 
 What people ship varies: a bare state dict, one inside a training file (`{"g_ema": ..., "d": ...}`), keys with the
 prefix of a wrapper (`module.`). All come out as float32 tensors under the keys that the network's authors use.
@@ -6,11 +6,13 @@ prefix of a wrapper (`module.`). All come out as float32 tensors under the keys 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cameo.errors import CheckpointError
+from cameo.errors import CheckpointError, OutputError
 from exporters.checkpoints.file_kinds import PYTORCH, SAFETENSORS, other_kind, refuse_other_kinds
 from exporters.checkpoints.kinds import Shapes, looks_like
 from exporters.checkpoints.parts import choose
@@ -51,6 +53,25 @@ def load_state_dict(path: Path, network: str, part: str = "") -> dict[str, Tenso
         _check_plain(tensor, key, path)
     _check_sizes(state, path)
     return {key: _checked(tensor, key, path) for key, tensor in state.items()}
+
+
+def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write what `torch.save` makes of it; the file appears when it is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    import torch
+
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:  # given a path, torch does not say why it cannot write
+            torch.save(content, file)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            part.unlink()
+        raise OutputError(f"cannot write {path} ({error}): check the folder and its free space") from error
 
 
 def check_keys(

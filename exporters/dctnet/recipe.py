@@ -83,23 +83,25 @@ RECIPES = (
 _FIGURES = Figures(
     "RTX 4090, TensorFlow 1.15",
     (
-        Figure("TensorFlow, allow_growth off", 1024, 11200, 890),
-        Figure("TensorFlow, allow_growth on", 1024, 5800, 890),
-        Figure("FP16", 1024, 3500, 650),
-        Figure("30 % of channels pruned", 1024, 3000, 480),
+        Figure("TensorFlow, allow_growth off", (1024, 1024), 11200, 890),
+        Figure("TensorFlow, allow_growth on", (1024, 1024), 5800, 890),
+        Figure("FP16", (1024, 1024), 3500, 650),
+        Figure("30 % of channels pruned", (1024, 1024), 3000, 480),
     ),
+    networks=("dctnet-background", "dctnet-head"),
 )
 
 MODELS = (
     Model(
         "dctnet",
         flow="dctnet",
-        networks=tuple(recipe.network for recipe in RECIPES),
+        networks=(*(recipe.network for recipe in RECIPES), "realesrnet-x2"),
         assets={"alpha": "alpha.jpg"},
         flow_gates=_FLOW,
         stand_ins={
             "dctnet-detector": "OpenCV's bundled face cascades find the faces instead",
             "dctnet-landmarks": "the five points of a face come from OpenCV's bundled eye cascade instead",
+            "realesrnet-x2": "results are enlarged to the photo's size by interpolation (no --sr)",
         },
         source=Source(
             "iic/cv_unet_person-image-cartoon_compound-models",

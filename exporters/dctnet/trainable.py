@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cameo.errors import CheckpointError
 from compress.pruning.groups import ChannelGroup, Member, convolution_group
-from compress.trainable import is_student
+from compress.trainable import ONE_IMAGE, is_student
 from exporters.checkpoints.frozen_graph import read_frozen_graph
 from exporters.checkpoints.parts import no_parts
 
@@ -53,6 +53,7 @@ def trainable(network: str) -> TrainableDctnet:
 class TrainableDctnet:
     """A generator as torch module; see `compress.trainable.Trainable`."""
 
+    inputs = ONE_IMAGE
     suffix = ".pb"
     side = None
     multiple = 4
@@ -99,9 +100,9 @@ class TrainableDctnet:
 
         _check_same(write_frozen_graph(to_variables(network.state_dict()), path), network)
 
-    def run(self, network: nn.Module, levels: Tensor) -> Tensor:
+    def run(self, network: nn.Module, feeds: Mapping[str, Tensor]) -> Tensor:
         """The drawing of RGB levels, as RGB levels; the network itself works in BGR."""
-        drawing: Tensor = network(levels.flip(1))
+        drawing: Tensor = network(feeds["image"].flip(1))
         return drawing.flip(1)
 
     def groups(self, network: nn.Module) -> tuple[ChannelGroup, ...]:

@@ -27,6 +27,7 @@ from exporters.gpen.layers import (
     SeparableModulatedConv2d,
 )
 from exporters.gpen.network import EncoderStage
+from exporters.graphs.folding import frozen
 
 Halves = tuple[int, int] | None
 
@@ -70,7 +71,7 @@ class _Dense(nn.Module):
 class _DenseUpsampling(nn.Module):
     def __init__(self, conv: ModulatedConv2d) -> None:
         super().__init__()
-        self.weight = frozen((conv.weight[0] * conv.scale).detach().transpose(0, 1))
+        self.weight = frozen((conv.weight[0] * conv.scale).transpose(0, 1))
         self.fir = nn.Buffer(depthwise(conv.blur.kernel, conv.weight.shape[1]))
 
     def forward(self, inputs: tuple[Tensor, ...], bias: Tensor) -> Tensor:
@@ -111,11 +112,6 @@ def depthwise(kernel: Tensor, channels: int) -> Tensor:
 
 def _activated(y: Tensor, bias: Tensor) -> Tensor:
     return F.leaky_relu(y + bias[:, :, None, None], SLOPE)
-
-
-def frozen(weight: Tensor) -> nn.Parameter:
-    """A weight that does not learn."""
-    return nn.Parameter(weight.contiguous(), requires_grad=False)
 
 
 def _both(kernels: Tensor, fir: Tensor) -> Tensor:

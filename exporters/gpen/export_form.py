@@ -37,9 +37,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from exporters.gpen.convolutions import Downsampling, convolution, depthwise, frozen
+from exporters.gpen.convolutions import Downsampling, convolution, depthwise
 from exporters.gpen.layers import EPS, GAIN, SLOPE, EqualLinear, StyledConv, ToRGB
 from exporters.gpen.network import EncoderStage, FullGenerator
+from exporters.graphs.folding import frozen, linear_of
 
 
 class Halves(NamedTuple):
@@ -240,8 +241,7 @@ def _per_channel(values: Tensor) -> Tensor:
 
 def _linear(layers: list[EqualLinear], gain: float) -> nn.Linear:
     """Linear layers of the same input as one, scales and gain in its weights."""
-    weight = torch.cat([layer.weight.detach() * (layer.scale * gain) for layer in layers])
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight = frozen(weight)
-    linear.bias = frozen(torch.cat([layer.bias.detach() * (layer.lr_mul * gain) for layer in layers]))
-    return linear
+    return linear_of(
+        torch.cat([layer.weight * (layer.scale * gain) for layer in layers]),
+        torch.cat([layer.bias * (layer.lr_mul * gain) for layer in layers]),
+    )

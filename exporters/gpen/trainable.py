@@ -8,14 +8,12 @@ axis 2. Weights are divided by the square root of their inputs' number (equalise
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cameo.errors import OutputError
 from compress.pruning.groups import ChannelGroup, Member
-from compress.trainable import is_student
+from compress.trainable import ONE_IMAGE, is_student
 from exporters.gpen.export import NETWORKS as _NETWORKS
 from exporters.gpen.export import is_normalised, load_generator, size_of
 
@@ -35,6 +33,7 @@ def trainable(network: str) -> TrainableGpen:
 class TrainableGpen:
     """A generator as torch module; see `compress.trainable.Trainable`."""
 
+    inputs = ONE_IMAGE
     suffix = ".pth"
     multiple = 1
     learning_rate = 1e-2  # weights of size 1, which the network scales, want larger steps than others
@@ -72,19 +71,13 @@ class TrainableGpen:
 
     def save(self, network: nn.Module, path: Path) -> None:
         """Write the state dict as its authors do."""
-        import torch
+        from exporters.checkpoints.torch_checkpoint import save_checkpoint
 
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:  # given a path, torch does not say why it cannot write
-                torch.save(network.state_dict(), file)
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"cannot write {path} ({error}): check the folder and its free space") from error
+        save_checkpoint(network.state_dict(), path)
 
-    def run(self, network: nn.Module, levels: Tensor) -> Tensor:
+    def run(self, network: nn.Module, feeds: Mapping[str, Tensor]) -> Tensor:
         """The restored face of RGB levels, as RGB levels."""
+        levels = feeds["image"]
         if is_normalised(self._network):
             return cast("Tensor", network(levels / 127.5 - 1)) * 127.5 + 127.5
         return cast("Tensor", network(levels / 255)) * 255

@@ -2,6 +2,8 @@
 
 BatchNorm     after a convolution is a scale and a shift of each output channel: they go into its weights
 DoubledConv2d a 3x3 convolution of an image doubled by repetition: each output pixel sees only 2x2 different pixels
+
+What export forms compute at export becomes a layer by `convolution_of` and `linear_of`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,23 @@ def _fold(module: nn.Module) -> nn.Module:
     return module
 
 
+def convolution_of(weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """The convolution with this weight `(outputs, inputs, k, k)` and bias, neither of which learns."""
+    outputs, inputs, kernel, _ = weight.shape
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias is not None, device="meta")
+    convolution.weight = frozen(weight)
+    if bias is not None:
+        convolution.bias = frozen(bias)
+    return convolution
+
+
+def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """The linear layer with this weight `(outputs, inputs)` and bias, neither of which learns."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    linear.weight, linear.bias = frozen(weight), frozen(bias)
+    return linear
+
+
 class DoubledConv2d(nn.Module):
     """`convolution` (3x3) of x doubled by nearest neighbours, with 4/9 of the multiplications.
 
@@ -51,14 +70,18 @@ class DoubledConv2d(nn.Module):
         weight, bias = convolution.weight.detach(), convolution.bias.detach()
         order = [(row, column) for row in ("odd", "even") for column in ("odd", "even")]
         phases = [_two_taps(_two_taps(weight, 2, row), 3, column) for row, column in order]
-        outputs, inputs = weight.shape[:2]
-        self.phases = nn.Conv2d(inputs, 4 * outputs, 2, padding=padding)
-        self.phases.weight = nn.Parameter(torch.stack(phases, dim=1).flatten(0, 1), requires_grad=False)
-        self.phases.bias = nn.Parameter(bias.repeat_interleave(4), requires_grad=False)
+        self.phases = convolution_of(
+            torch.stack(phases, dim=1).flatten(0, 1), bias.repeat_interleave(4), padding=padding
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, outputs, 2h, 2w)` of x without, or with, its border."""
         return F.pixel_shuffle(self.phases(x), 2)[:, :, 1:-1, 1:-1]
+
+
+def frozen(weight: Tensor) -> nn.Parameter:
+    """A weight that does not learn."""
+    return nn.Parameter(weight.detach().contiguous(), requires_grad=False)
 
 
 def _two_taps(kernel: Tensor, axis: int, phase: str) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from exporters.graphs.folding import DoubledConv2d
+from exporters.graphs.folding import DoubledConv2d, convolution_of
 from exporters.parsenet.network import LEAKY_SLOPE, Block, ConvLayer, ParseNet
 
 
@@ -66,8 +66,5 @@ def _convolution(layer: ConvLayer) -> nn.Module:
 def _of_levels(layer: ConvLayer) -> nn.Module:
     """The first layer, taking 0..255 instead of [-1, 1]."""
     trained = layer.conv2d
-    convolution = nn.Conv2d(trained.in_channels, trained.out_channels, 3)
     weight, bias = trained.weight.detach(), trained.bias.detach()
-    convolution.weight = nn.Parameter(weight / 127.5, requires_grad=False)
-    convolution.bias = nn.Parameter(bias - weight.sum(dim=(1, 2, 3)), requires_grad=False)
-    return nn.Sequential(_border(layer), convolution)
+    return nn.Sequential(_border(layer), convolution_of(weight / 127.5, bias - weight.sum(dim=(1, 2, 3))))

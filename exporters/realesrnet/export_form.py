@@ -15,7 +15,7 @@ and three times as many convolutions take two to three times as long to build.
 import torch
 from torch import Tensor, nn
 
-from exporters.graphs.folding import DoubledConv2d
+from exporters.graphs.folding import DoubledConv2d, convolution_of
 from exporters.realesrnet.network import RESIDUAL, DenseBlock, ResidualInResidual, RRDBNet, activate
 
 
@@ -69,20 +69,12 @@ class FoldedDense(nn.Module):
 
 
 def _scaled(convolution: nn.Conv2d, factor: float) -> nn.Conv2d:
-    return _with_weights(convolution.weight.detach() * factor, convolution.bias.detach() * factor)
+    return convolution_of(convolution.weight * factor, convolution.bias * factor, padding=1)
 
 
 def _folding(convolution: nn.Conv2d, fold: int, factor: float) -> nn.Conv2d:
     """The convolution of a photo that equals `convolution` of the folded photo times `factor`."""
     outputs, inputs, kernel, _ = convolution.weight.shape
-    blocks = convolution.weight.detach().reshape(outputs, inputs // fold**2, fold, fold, kernel, kernel)
+    blocks = convolution.weight.reshape(outputs, inputs // fold**2, fold, fold, kernel, kernel)
     weight = blocks.permute(0, 1, 4, 2, 5, 3).reshape(outputs, inputs // fold**2, kernel * fold, kernel * fold)
-    return _with_weights(weight * factor, convolution.bias.detach(), stride=fold, padding=fold)
-
-
-def _with_weights(weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 1) -> nn.Conv2d:
-    outputs, inputs, kernel, _ = weight.shape
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, device="meta")
-    convolution.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    convolution.bias = nn.Parameter(bias, requires_grad=False)
-    return convolution
+    return convolution_of(weight * factor, convolution.bias, stride=fold, padding=fold)

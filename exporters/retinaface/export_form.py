@@ -9,7 +9,7 @@
 import torch
 from torch import Tensor, nn
 
-from exporters.graphs.folding import without_batch_norms
+from exporters.graphs.folding import convolution_of, without_batch_norms
 from exporters.retinaface.network import MEAN_BGR, RetinaFace
 
 NUMBERS = (8, 4, 20)  # box, score and landmark numbers of a cell's two anchors
@@ -35,7 +35,4 @@ class RetinaFaceExport(nn.Module):
 
 def _merged(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
     """One convolution with the outputs of all, one after the other."""
-    merged = nn.Conv2d(convolutions[0].in_channels, sum(NUMBERS), 1)
-    merged.weight = nn.Parameter(torch.cat([c.weight.detach() for c in convolutions]), requires_grad=False)
-    merged.bias = nn.Parameter(torch.cat([c.bias.detach() for c in convolutions]), requires_grad=False)
-    return merged
+    return convolution_of(torch.cat([c.weight for c in convolutions]), torch.cat([c.bias for c in convolutions]))

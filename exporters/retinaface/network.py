@@ -1,11 +1,11 @@
 """RetinaFace with a ResNet-50 body: for every anchor of three grids, is there a face, where, and its five points.
 
-    body    ResNet-50 (v1.5: the stride sits on the 3x3 convolution) -> c3, c4, c5 at 1/8, 1/16, 1/32
+    body    ResNet-50 -> c3, c4, c5 at 1/8, 1/16, 1/32
     fpn     p5 = out3(c5),  p4 = merge2(out2(c4) + up p5),  p3 = merge1(out1(c3) + up p4)
     ssh     three receptive fields of each p, concatenated
     heads   per grid cell two anchors, for each 4 box numbers, 2 scores (background, face), 10 landmark numbers
 
-Anchors and the decoding of the numbers belong to whoever runs the network: `cameo/faces/retinaface.py`.
+Anchors and the decoding of the numbers belong to whoever runs the network: `cameo/faces/finders/retinaface.py`.
 
 Source: Deng et al., RetinaFace (CVPR 2020); module names are those of the published checkpoint, odd capitals included.
 """
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from exporters.layers.resnet50 import ResNet50Body
+
 MEAN_BGR = (104.0, 117.0, 123.0)  # subtracted from 0..255, as in all Caffe models
 ANCHORS_PER_CELL = 2
-EXPANSION = 4
-BLOCKS = (3, 4, 6, 3)  # ResNet-50
 PYRAMID_CHANNELS = 256
 
 
@@ -52,48 +52,6 @@ class RetinaFace(nn.Module):
         """What the heads see: `(N, 256, h, w)` at 1/8, 1/16 and 1/32 of the image's size, rounded up."""
         levels = self.fpn(*self.body(image))
         return [ssh(level) for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), levels, strict=True)]
-
-
-class ResNet50Body(nn.Module):
-    """ResNet-50 without its classifier, giving its last three stages."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        stages = [_stage(64, 64, BLOCKS[0], stride=1)]
-        stages += [_stage(128 << i, 128 << i, blocks, stride=2) for i, blocks in enumerate(BLOCKS[1:])]
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """512, 1024 and 2048 channels at 1/8, 1/16 and 1/32 of the size, rounded up."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(image))), kernel_size=3, stride=2, padding=1)
-        c3 = self.layer2(self.layer1(x))
-        c4 = self.layer3(c3)
-        return c3, c4, self.layer4(c4)
-
-
-class Bottleneck(nn.Module):
-    """relu(x + conv3 f(conv2 f(conv1 x))), with a 1x1 convolution on x where the shape changes."""
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        outputs = width * EXPANSION
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(N, 4 width, h, w)`."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class Pyramid(nn.Module):
@@ -143,13 +101,6 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, h * w * anchors, numbers)`."""
         return self.conv1x1(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.numbers)
-
-
-def _stage(before: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    """`before`: channels of the previous stage's width times its expansion, but 64 for the first."""
-    inputs = before if stride == 1 else before // 2 * EXPANSION
-    first = Bottleneck(inputs, width, stride)
-    return nn.Sequential(first, *(Bottleneck(width * EXPANSION, width, 1) for _ in range(blocks - 1)))
 
 
 def _normalised(inputs: int, outputs: int, kernel: int, *activation: nn.Module) -> nn.Sequential:

@@ -1,7 +1,9 @@
 """The bench: its rows, and the parts that its measurements are made of."""
 
+import importlib
 import json
 import math
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +18,12 @@ from bench import families, group_flow, group_photo, random_weights
 from bench.families import gpen, lean
 from bench.levels import LEVELS, add_levels_output
 from bench.rows import Row, at_least, at_most, failed, table
+from bench.turns import throughput
 from cameo.backends import SessionOptions, backend
 from cameo.bundle import EngineEntry, Profile
 from cameo.errors import EngineError
 from cameo.faces.alignment import square_template
-from cameo.faces.cascade import CascadeFinder
+from cameo.faces.finders.cascade import CascadeFinder
 from cameo.images import photos_in
 from cameo.testing import FakeSession, image_session
 from metrics.measurement import Measurement
@@ -72,9 +75,17 @@ def test_a_family_is_a_file_and_a_broken_promise_is_an_exit_code(
     assert ("**fails**" in page) is (code == 1)
 
 
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(families.__path__)])
+def test_every_family_can_be_asked(name: str) -> None:
+    """Nothing else imports them, and measuring takes too long for a test."""
+    family = importlib.import_module(f"{families.__name__}.{name}")
+    assert callable(family.measure)
+    assert family.TITLE
+
+
 def test_an_unknown_family_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["gpem", "--out", str(tmp_path / "out")]) == 2
-    assert "no bench of gpem: choose of dctnet, gpen" in capsys.readouterr().err
+    assert "no bench of gpem: choose of dctnet, face_fusion, gpen" in capsys.readouterr().err
 
 
 def test_levels_are_what_the_last_cast_truncates(tmp_path: Path) -> None:
@@ -202,7 +213,7 @@ def test_a_comparison_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_throughput_is_the_ratio_of_the_same_rounds() -> None:
-    ratio, told = gpen.throughput((4000.0, 8000.0, 4000.0), (1000.0, 2000.0, 1000.0))
+    ratio, told = throughput((4000.0, 8000.0, 4000.0), (1000.0, 2000.0, 1000.0))
     assert ratio == 4
     assert told == "4.00 × (1.00 s against 4.00 s)"
 

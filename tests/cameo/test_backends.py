@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from cameo.backends import SessionOptions, backend, backend_names
+from cameo.backends import SessionOptions, backend, backend_names, runs
 from cameo.errors import EngineError, EngineUnavailable
 from engines import EngineOptions, engine, engine_names
 from tests.engines.networks import write_blur
@@ -43,6 +45,16 @@ def options(name: str, precision: str) -> SessionOptions:
 
 def test_the_default_engines_run_here() -> None:
     assert {"onnxruntime", "openvino"} <= set(HERE)
+
+
+def test_onnx_runtime_runs_where_it_says_first_unless_it_is_asked(built: dict[str, Path]) -> None:
+    """So that its memory counts where it is."""
+    way = runs("onnxruntime", "fp32")
+    with backend("onnxruntime").open_session(built["onnxruntime"], options("onnxruntime", "fp32")) as session:
+        providers = session._session.get_providers()  # type: ignore[attr-defined]
+    assert way is not None
+    assert way.devices[0] == "cpu"
+    assert providers == ["CPUExecutionProvider"]
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -173,6 +185,27 @@ for again in range(2):
     seen.append(resident_mib())
 print(json.dumps(seen))
 """
+
+
+@pytest.mark.parametrize("any_size", [True, False])
+def test_onnxruntimes_arena_is_handed_back_at_a_new_size(any_size: bool, tmp_path: Path) -> None:
+    """The first size of a network that takes one size is not new."""
+    options("onnxruntime", "fp32")
+    graph = write_blur(tmp_path / "blur.onnx", channels=4, layers=1)
+    model = onnx.load(graph)
+    if not any_size:
+        for axis in model.graph.input[0].type.tensor_type.shape.dim[1:3]:
+            axis.dim_value = 16
+    onnx.save(model, graph)
+    handed_back = []
+    with backend("onnxruntime").open_session(graph, SessionOptions("fp32")) as session:
+        run = session._session.run
+        session._session = SimpleNamespace(
+            run=lambda names, feeds, told: handed_back.append(told is not None) or run(names, feeds, told)
+        )
+        for batch in (1, 1, 2, 2, 1):
+            session.run({"image": np.zeros((batch, 16, 16, 3), np.uint8)})
+    assert handed_back == [any_size, False, True, False, True]
 
 
 @pytest.mark.slow

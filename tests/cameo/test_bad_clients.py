@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 import signal
@@ -19,12 +20,14 @@ import pytest
 
 from cameo.errors import EngineError, PhotoTooLarge
 from cameo.images import read_photo
-from cameo.server.door import Hosts
+from cameo.many import IN_FLIGHT
+from cameo.server.refusals import Hosts
+from cameo.workers.calls import WorkOptions
 from tests.support.served import (
     LARGE,
     SLOW,
     WEDGING,
-    Served,
+    Running,
     ask,
     connect,
     hang_up,
@@ -139,8 +142,14 @@ def test_who_is_busy_makes_no_room() -> None:
         assert not is_closed(uploads[0], 0.1)
 
 
-def unread(server: Served) -> int:
-    return sum(c.transport.get_write_buffer_size() for c in list(server.state.connections))
+def unread(server: Running) -> int:
+    """Counted by the server's own thread: in the middle of a callback, an answer is written and nothing dropped yet."""
+
+    async def count() -> int:
+        return sum(c.transport.get_write_buffer_size() for c in server.state.connections)
+
+    loops = [c.loop for c in list(server.state.connections)]
+    return asyncio.run_coroutine_threadsafe(count(), loops[0]).result(5) if loops else 0
 
 
 def test_answers_that_nobody_reads_are_bounded_and_dropped() -> None:
@@ -153,6 +162,15 @@ def test_answers_that_nobody_reads_are_bounded_and_dropped() -> None:
             assert unread(server) < 20 * 2**20
         wait_for(lambda: unread(server) == 0, 5)
         assert all(is_closed(client, 2) for client in clients)
+
+
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    with serving() as server:
+        server.connect(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        wait_for(lambda: bool(server.state.connections))
+        (connection,) = server.state.connections
+        option = connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert option == 1
 
 
 def test_who_reads_slowly_gets_everything() -> None:
@@ -177,6 +195,7 @@ def test_photos_whose_sender_hung_up_are_not_run() -> None:
         server.model.gate.set()
         assert server.ask("POST", "/run", png(200))[0] == 200
         assert server.model.ran == 2, "the first could not be stopped"
+        assert b'cameo_refusals_total{model="test",reason="hung_up"} 5.0' in server.ask("GET", "/metrics")[1]
 
 
 @pytest.mark.parametrize("sent", [request(png(9)[:40], more=100), request(b"", more=9), b"GET /he", b"POST /run HTTP"])
@@ -232,10 +251,10 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
         refused = [(took, retry) for status, took, retry in answers if status == 503]
         assert len(refused) >= 2, answers
         assert {status for status, _, _ in answers} == {200, 503}, "nobody waits in vain"
-        assert all(took < 0.4 and int(retry) == 2 for took, retry in refused)
+        assert all(took < 0.4 and int(retry) in (1, 2) for took, retry in refused), refused
 
 
-def timed(server: Served) -> tuple[int, float, str]:
+def timed(server: Running) -> tuple[int, float, str]:
     started = time.monotonic()
     status, _, headers = server.ask("POST", "/run", png(SLOW))
     return status, time.monotonic() - started, headers.get("retry-after", "")
@@ -248,19 +267,37 @@ def test_one_photo_that_took_long_locks_nobody_out() -> None:
         assert server.ask("POST", "/run", png(200))[0] == 200
 
 
-def test_a_wedged_engine_is_told_at_once_and_by_health() -> None:
-    with serving(timeout_s=0.4) as server:
+def test_a_wedged_engine_is_replaced_and_that_is_told() -> None:
+    with serving(timeout_s=0.4, wedged_s=0.5) as server:
         server.model.gate.clear()
         assert server.ask("POST", "/run", png(9))[0] == 504
         status, state, _ = server.ask("GET", "/health")
-        assert (status, state["inside"], state["model"]) == (503, 1, "test")
-        assert re.match(r"the engine has been at one photo since 20\d\d-\d\d-\d\dT", state["error"])
+        assert (status, state["inside"], state["model"]) == (200, 1, "test")
+        wait_for(lambda: server.ask("GET", "/v1/models")[1]["workers"][0]["restarts"] == 1)
+        assert b'cameo_worker_restarts_total{worker="0"} 1.0' in server.ask("GET", "/metrics")[1]
+        server.model.gate.set()
+        wait_for(lambda: server.ask("GET", "/ready")[0] == 200)
+        assert server.ask("POST", "/run", png(200))[0] == 200
+        assert server.ask("GET", "/health")[1]["inside"] == 0
+
+
+def test_workers_that_cannot_be_replaced_are_told_at_once_and_by_health() -> None:
+    with serving() as server:
+        server.hiring.broken = True
+        server.hiring.kill()
+        wait_for(lambda: "several times" in server.ask("GET", "/ready")[1].get("error", ""))
+        status, state, _ = server.ask("GET", "/health")
+        assert (status, state["model"]) == (503, "test")
+        assert state["error"].startswith("workers failed several times, and the next is tried in a moment")
+        assert server.ask("GET", "/ready")[0] == 503
+        assert server.ask("GET", "/live")[0] == 200
         assert seconds(lambda: server.ask("POST", "/run", png(9))) < 0.3
         status, content, headers = server.ask("POST", "/run", png(9))
-        assert (status, headers["retry-after"]) == (503, "1")
-        assert "since 20" in content["error"]
-        server.model.gate.set()
-        wait_for(lambda: server.ask("GET", "/health")[0] == 200)
+        assert (status, int(headers["retry-after"]) >= 1) == (503, True)
+        assert "workers ended again and again" in content["error"]
+        server.hiring.broken = False
+        wait_for(lambda: server.ask("POST", "/run", png(200))[0] == 200, 20)
+        assert server.ask("GET", "/health")[0] == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.1", "", "[::2]", "a b", "@"])
@@ -318,7 +355,7 @@ def test_a_form_with_one_file_is_taken() -> None:
     ("sent", "status", "said"),
     [
         (form(PART + png(9), PART + png(9)), 400, "Too many files"),
-        (form(b'name="size"\r\n\r\n720', PART + png(9)), 400, "test has no option size"),
+        (form(b'name="size"\r\n\r\n720', PART + png(9)), 400, "test has no option `size`"),
         (form(), 400, "no photo came, expected photo"),
         (form(PART), 400, "is empty"),
         (form(b"\r\n\r\n"), 400, "the form cannot be read"),
@@ -337,7 +374,7 @@ def test_a_form_with_one_file_is_taken() -> None:
     ],
 )
 def test_what_cannot_be_taken_is_one_sentence(sent: dict[str, str], status: int, said: str) -> None:
-    with serving(max_upload_mib=1, max_megapixels=1) as server:
+    with serving(WorkOptions(max_megapixels=1), max_upload_mib=1) as server:
         found, content, _ = server.ask("POST", "/run", **sent)  # type: ignore[arg-type]
         assert (found, said in content["error"]) == (status, True), content
         assert server.ask("POST", "/run", png(9))[0] == 200
@@ -387,7 +424,8 @@ def test_a_bug_is_told_in_json(caplog: pytest.LogCaptureFixture) -> None:
     with serving() as server:
         server.model.error = ZeroDivisionError("inside")
         status, content, _ = server.ask("POST", "/run", png(9))
-        assert (status, content) == (500, {"error": "the server failed at this request: its log says how"})
+        assert (status, content["error"]) == (500, "the server failed at this request: its log says how")
+        assert set(content) == {"error", "request_id"}
         wait_for(lambda: "ZeroDivisionError: inside" in caplog.text)
         server.model.error = None
         assert server.ask("POST", "/run", png(9))[0] == 200
@@ -435,23 +473,32 @@ def test_sigterm_lets_the_photo_in_work_finish() -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_wedged_engine_shows_in_the_exit_code(how: signal.Signals) -> None:
     with process('{"grace_s": 0.5, "timeout_s": 1}') as (running, port):
-        connect(port, request(png(WEDGING)))
-        wait_for(lambda: ask(port, "GET", "/health")[0] == 503)
+        assert ask(port, "POST", "/run", png(WEDGING))[0] == 504
         code, printed, took = end(running, how)
-        assert (code, printed) == (1, "error: the engine is still at a photo: ended without waiting for it\n")
+        assert (code, printed) == (1, "the engine is still at a photo: ended without waiting for it\n")
         assert took < 4
 
 
-def test_memory_stays_where_it_is() -> None:
-    """While the engine is at one photo, others come, wait and hang up: 50 times 8 MiB."""
-    with process('{"timeout_s": 60}') as (running, port):
+def test_a_wedged_engine_is_not_waited_for_twice() -> None:
+    with process('{"grace_s": 3, "timeout_s": 60, "wedged_s": 0.2}') as (running, port):
         connect(port, request(png(WEDGING)))
         wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == 1)
+        code, _, took = end(running)
+        assert code == 1
+        assert took < 5.5
+
+
+def test_memory_stays_where_it_is() -> None:
+    """While the worker is full, others come, wait and hang up: 50 times 8 MiB."""
+    with process('{"timeout_s": 60, "queue": 20}') as (running, port):
+        for _ in range(IN_FLIGHT):
+            connect(port, request(png(WEDGING)))
+        wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == IN_FLIGHT)
         sizes = []
         for _ in range(50):
             sender = connect(port, request(bytes(8 * 2**20)))
-            wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == 2)
+            wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == IN_FLIGHT + 1)
             sender.close()
-            wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == 1)
+            wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == IN_FLIGHT)
             sizes.append(psutil.Process(running.pid).memory_info().rss)
         assert max(sizes[10:]) - sizes[9] < 24 * 2**20

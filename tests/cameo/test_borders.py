@@ -90,7 +90,7 @@ def test_faces_inside_the_photo_are_what_they_were(monkeypatch: pytest.MonkeyPat
     """Bit by bit what comes of crops that go on in black and of masks that do not fade."""
     faces = gpen.face_at(2, 60, 20), gpen.face_at(1.5, 90, 60, 35), gpen.face_at(1, 0, 0), gpen.face_at(1, 236, 136)
     found = gpen_flow(blur(), *faces)(gpen.PHOTO)
-    monkeypatch.setattr(paste, "crop", lambda image, matrix, size: cv2.warpAffine(image, matrix, (size, size)))
+    monkeypatch.setattr(paste, "crop", lambda image, matrix, size, _: cv2.warpAffine(image, matrix, (size, size)))
     monkeypatch.setattr(paste, "border_fades", lambda to_crop, size, shape: [np.ones(n, np.float32) for n in shape])
     np.testing.assert_array_equal(found, gpen_flow(blur(), *faces)(gpen.PHOTO))
 

@@ -19,7 +19,7 @@ from cameo.artifact import sha256_of, size_of
 from cameo.bundle import Bundle, ConvertedGraph, EngineEntry, Manifest, NetworkEntry, Profile, StoredFile
 from cameo.commands import main
 from cameo.errors import BundleError, CameoError
-from cameo.loading import LoadOptions, choose_engine
+from cameo.opening import LoadOptions, choose_engine
 from cameo.tensors import TensorSpec
 
 EDGE = (TensorSpec("image", "uint8", ("N", "H", "W", 3)),)
@@ -256,7 +256,7 @@ def test_an_unknown_flow_is_a_bundle_error(bundle: Path) -> None:
     body = body_of(bundle)
     for flow in ("nonsense", "..images", "dctnet.os"):
         seal(bundle, {**body, "flow": flow})
-        with pytest.raises(BundleError, match="wants the flow .*it has dctnet, gpen|expected a name"):
+        with pytest.raises(BundleError, match="wants the flow .*it has dctnet, face-fusion, gpen|expected a name"):
             load(bundle)
 
 

@@ -7,16 +7,16 @@ from PIL import Image
 
 from cameo.errors import BundleError, CameoError, PhotoError
 from cameo.faces import Face, alignment
+from cameo.faces.finders.dctnet import DETECTOR, LANDMARKS
 from cameo.faces.pupils import five_points
 from cameo.flows import dctnet
 from cameo.flows.dctnet import (
     BACKGROUND,
-    DETECTOR,
     HEAD,
     HEAD_TEMPLATE,
-    LANDMARKS,
     MULTIPLE,
     DctNetFlow,
+    Networks,
     Options,
     working_size,
 )
@@ -25,6 +25,7 @@ from tests.support import fill
 from tests.support.doors import Door, Finds, opened
 from tests.support.golden import golden
 
+PHOTO = fill.smooth_u8("dctnet/photo", 300, 420)
 ALPHA = fill.smooth_u8("dctnet/alpha", 256, 256, 1)[..., 0]
 
 
@@ -58,7 +59,7 @@ def counting(first: int, step: int) -> FakeSession:
 
 def flow_with(faces, background=None, head=None, alpha=ALPHA, **options) -> Door:
     background, head = background or invert(), head or constant(200)
-    return Door(dctnet, DctNetFlow(background, head, Finds(*faces), alpha, Options(**options)))
+    return Door(dctnet, DctNetFlow(Networks(background, head), Finds(*faces), alpha, Options(**options)))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_head_is_blended_by_the_mask_where_the_face_is(face):
     mask = cv2.warpAffine(mask, back, (420, 300))[..., None]
     painted = cv2.warpAffine(head, back, (420, 300), borderMode=cv2.BORDER_REPLICATE)
     expected = mask * painted + (1 - mask) * 90  # over the whole photo
-    canvas, _ = flow.paint(photo)
+    canvas = flow.paint(photo, flow.find_faces(photo))
     assert canvas.dtype == np.float32
     np.testing.assert_array_equal(canvas, expected.astype(np.float32))
     np.testing.assert_array_equal(flow(photo), np.rint(expected).astype(np.uint8))
@@ -158,6 +159,37 @@ def test_without_faces_the_head_network_rests():
     head = constant(200)
     flow_with([], head=head)(np.zeros((30, 30, 3), np.uint8))
     assert head.shapes == []
+
+
+class Watching(Finds):
+    """Finds its faces, and remembers the sizes of what it looked at."""
+
+    def __init__(self, *faces: Face) -> None:
+        super().__init__(*faces)
+        self.seen: list[tuple[int, int]] = []
+
+    def __call__(self, image):
+        self.seen.append(image.shape[:2])
+        return super().__call__(image)
+
+
+@pytest.mark.parametrize("size", [96, 720, 1100, None])
+def test_faces_are_looked_for_at_one_size_whatever_networks_work_at(size):
+    finder = Watching(face_at(0.5, 100, 60))
+    photo = fill.smooth_u8("dctnet/photo", 1200, 1600)
+    flow = Door(dctnet, DctNetFlow(Networks(constant(90), constant(200)), finder, ALPHA, Options(size=size)))
+    outcome = flow.run(photo)
+    assert finder.seen == [(720, 960)]
+    np.testing.assert_allclose(outcome.faces[0].box, finder.faces[0].box * 1200 / 720, rtol=1e-5)
+    np.testing.assert_allclose(flow.find_faces(photo)[0].five_points, outcome.faces[0].five_points)
+    rows, columns = (slice(int(low) * 5 // 3 + 20, int(high) * 5 // 3 - 20) for low, high in ((60, 204), (100, 244)))
+    assert outcome.image[rows, columns].mean() > 95, "the head is where the face is"
+    assert (outcome.image[700:] == 90).all()
+
+
+def test_a_photo_without_faces_says_so():
+    assert flow_with([]).run(PHOTO).note == "No face was found: all of the photo was drawn as background."
+    assert flow_with([face_at(0.5, 60, 20)]).run(PHOTO).note == ""
 
 
 def test_large_photo_works_small_and_comes_back_large():
@@ -207,9 +239,9 @@ def test_default_mask_shows_the_middle_and_fades_to_the_rim():
     assert 0 < shown[144, 40] < 255
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"size": "720"}, {"size": True}, {"max_pixels": -1}])
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": "720"}, {"size": True}, {"size": 3001}, {"max_pixels": -1}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(CameoError, match=f"Option {next(iter(options))} of dctnet is .* expected a whole number"):
+    with pytest.raises(CameoError, match=f"Option `{next(iter(options))}` of dctnet is .* expected a whole number"):
         Options(**options)
 
 
@@ -249,7 +281,8 @@ def test_bundle_without_a_generator_is_refused():
 
 
 def test_unknown_option_is_named():
-    with pytest.raises(CameoError, match="no option short_side, expected one of max_pixels, size"):
+    known = "`max_pixels`, `max_side`, `size`, `size_rule`, `sr`, `tile`"
+    with pytest.raises(CameoError, match=f"no option `short_side`, expected one of {known}"):
         opened(dctnet, all_sessions(), short_side=3)
 
 
@@ -303,7 +336,7 @@ def white_borders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def original_flow(original, generators, finder) -> Door:
     alpha = np.rint(original["global_mask"] * 255).astype(np.uint8)
-    return Door(dctnet, DctNetFlow(*generators, finder, alpha))
+    return Door(dctnet, DctNetFlow(Networks(*generators), finder, alpha))
 
 
 def find_fixed(original, name):
@@ -318,7 +351,7 @@ def check_against(original, name, flow, allowed_share) -> None:
     """The canvas may be off by one level in a share of the values, where TensorFlow or the warp rounds differently."""
     photo = original["in/photo_300x420_rgb"]
     assert white_padding(photo).shape == tuple(original[f"{name}/pad_shape"][:3])
-    canvas, _ = flow.paint(photo)
+    canvas = flow.paint(photo, flow.find_faces(photo))
     error = np.abs(canvas[..., ::-1] - original[f"{name}/out/full"].astype(np.float64))
     half_float = 0.13  # what float16 loses on values up to 255
     assert error.max() <= 1 + half_float
@@ -335,7 +368,7 @@ def test_photo_without_faces_is_the_original_one(original, generators):
 
 @pytest.mark.slow
 def test_photo_without_faces_is_the_original_one_but_for_the_padded_borders(original, generators):
-    canvas, _ = original_flow(original, generators, Finds()).paint(original["in/photo_300x420_rgb"])
+    canvas = original_flow(original, generators, Finds()).paint(original["in/photo_300x420_rgb"], [])
     error = np.abs(canvas[..., ::-1].astype(float) - original["noface/photo_300x420/out/full"])
     assert error[:-50, :-50].max() <= 1
     assert (error[:-50, :-50] > 0).mean() < 1e-4
@@ -365,7 +398,7 @@ def test_head_crop_is_the_original_one(original):
 @pytest.mark.slow
 @pytest.mark.usefixtures("white_borders")
 def test_faces_found_by_the_networks_are_the_original_ones(shared_models, original, generators):
-    from cameo.faces.detection import FaceFinder
+    from cameo.faces.finders.dctnet import FaceFinder
     from tests.support.frozen_sessions import open_companions
 
     detector, landmarks = open_companions(shared_models / "dctnet")

@@ -1,6 +1,7 @@
 """What the doctor says: this machine, and a line with a reason for each engine."""
 
 import ctypes
+import json
 from typing import Any
 
 import pytest
@@ -21,17 +22,19 @@ def test_every_engine_gets_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_why_an_engine_cannot_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from cameo.backends import openvino
 
-    monkeypatch.setattr(openvino, "why_unavailable", lambda precision: None if precision == "fp32" else "no bf16")
-    lines = [line for line in doctor.doctor_text().splitlines() if line.startswith("openvino")]
+    monkeypatch.setattr(
+        openvino, "why_unavailable", lambda precision, device="": None if precision == "fp32" else "no bf16"
+    )
+    lines = [line for line in str(doctor.Doctor()).splitlines() if line.startswith("openvino")]
     assert "runs here" in lines[0]
     assert lines[1].split(maxsplit=2)[1:] == ["bf16", "cannot run here: no bf16"]
 
 
 def test_cpu_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_cpu_flags", lambda: {"avx512f", "amx_bf16"})
-    assert ", AVX-512, AMX bf16\n" in doctor.doctor_text()
+    assert ", AVX-512, AMX bf16\n" in str(doctor.Doctor())
     monkeypatch.setattr(doctor, "_cpu_flags", set)
-    assert "no vector features" in doctor.doctor_text()
+    assert "no vector features" in str(doctor.Doctor())
 
 
 class FakeDriver:
@@ -68,17 +71,25 @@ class FakeDriver:
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_driver, "_driver", FakeDriver)
     assert cuda_driver.why_no_gpu() is None
-    assert "GPU: RTX 3060, sm_86, 12288 MiB, driver for CUDA 13.0" in doctor.doctor_text()
+    assert "GPU: RTX 3060, sm_86, 12288 MiB, driver for CUDA 13.0" in str(doctor.Doctor())
 
 
 def test_a_machine_without_driver_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_driver, "_driver", lambda: None)
     assert cuda_driver.driver_version() is None
-    assert "GPU: no NVIDIA driver is here" in doctor.doctor_text()
+    assert "GPU: no NVIDIA driver is here" in str(doctor.Doctor())
 
     class Empty(FakeDriver):
         def cuDeviceGetCount(self, count: ctypes.c_int) -> int:  # noqa: N802
             return 0
 
     monkeypatch.setattr(cuda_driver, "_driver", Empty)
-    assert "it shows no GPU" in doctor.doctor_text()
+    assert "it shows no GPU" in str(doctor.Doctor())
+
+
+def test_the_doctor_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {engine["engine"] for engine in facts["engines"]} == set(backends.backend_names())
+    for engine in facts["engines"]:
+        assert engine["why_not"] == backends.backend(engine["engine"]).why_unavailable(engine["precision"])

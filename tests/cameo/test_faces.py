@@ -6,8 +6,8 @@ import pytest
 
 from cameo.errors import EngineUnavailable, PhotoError
 from cameo.faces import Face, alignment
-from cameo.faces.cascade import CascadeFinder
-from cameo.faces.detection import MEAN_COLOUR, FaceFinder
+from cameo.faces.finders.cascade import CascadeFinder
+from cameo.faces.finders.dctnet import MEAN_COLOUR, FaceFinder
 from cameo.faces.pupils import find_pupil, five_points
 from cameo.testing import FakeSession
 from tests.support import fill

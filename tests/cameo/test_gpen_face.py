@@ -42,7 +42,8 @@ def test_colorization_sees_grey_and_keeps_the_photos_brightness_and_size() -> No
     assert (fed[..., 0] == fed[..., 1]).all()
     assert (fed[..., 0] == fed[..., 2]).all()
     assert made.image.shape == PHOTO.shape
-    assert made.faces == ()
+    (face,) = made.faces
+    assert face.box.tolist() == [0, 0, PHOTO.shape[1], PHOTO.shape[0]]
     assert made.note == "The whole photo was taken as one aligned face."
     grey = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY).astype(int)
     got = cv2.cvtColor(made.image, cv2.COLOR_RGB2YUV)
@@ -81,8 +82,13 @@ def test_a_mask_of_another_size_or_task_is_refused(tmp_path: Path) -> None:
     flow = opened("gpen-inpainting-64", Seen(), mask=str(tmp_path / "mask.png"))
     with pytest.raises(PhotoError, match="photo is 60x40 and the mask 59x40, expected one size"):
         flow.run(PHOTO)
-    with pytest.raises(CameoError, match="Option mask is for gpen-inpainting-SIZE, the bundle has gpen-seg2face-64"):
+    with pytest.raises(CameoError, match="Option `mask` is for gpen-inpainting-SIZE, the bundle has gpen-seg2face-64"):
         opened("gpen-seg2face-64", Seen(), mask=tmp_path / "mask.png").run(PHOTO)
+
+
+def test_a_seed_for_a_network_without_noise_is_refused() -> None:
+    with pytest.raises(CameoError, match="Option `seed` is for gpen-sr-IN-OUT, the bundle has gpen-inpainting-64"):
+        opened("gpen-inpainting-64", Seen(), seed=3).run(PHOTO)
 
 
 def test_seg2face_draws_from_the_label_image_as_it_is() -> None:
@@ -109,10 +115,13 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(BundleError, match="no network gpen-colorization-SIZE, .* expected one"):
         doors.opened(gpen_face, {"gpen-bfr-256": session})
     for options, match in (
-        ({"aligned": False}, "Option aligned of gpen-face is False, expected True"),
-        ({"seed": -1}, "Option seed of gpen-face is -1, expected a whole number of at least 0"),
-        ({"max_pixels": 0}, "Option max_pixels of gpen-face is 0"),
-        ({"alpha": 1}, "gpen-face has no option alpha, expected one of aligned, mask, max_pixels, seed"),
+        ({"aligned": False}, "Option `aligned` of gpen-face is False, expected yes."),
+        ({"seed": -1}, "Option `seed` of gpen-face is -1, expected a whole number of at least 0"),
+        ({"max_pixels": 0}, "Option `max_pixels` of gpen-face is 0"),
+        (
+            {"alpha": 1},
+            "gpen-face has no option `alpha`, expected one of `aligned`, `mask`, `max_pixels`, `max_side`, `seed`",
+        ),
     ):
         with pytest.raises(CameoError, match=match):
             opened("gpen-seg2face-64", session, **options)

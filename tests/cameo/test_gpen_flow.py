@@ -211,7 +211,44 @@ def test_aligned_photo_goes_through_the_generator_alone():
     photo = fill.smooth_u8("gpen/photo", 100, 80)
     result = flow_with([face_at(1, 60, 20)], aligned=True).run(photo)
     np.testing.assert_array_equal(result.image, 255 - cv2.resize(photo, (SIZE, SIZE)))
-    assert result.note == ""
+    assert result.note == "The whole photo was taken as one aligned face."
+    (face,) = result.faces
+    assert face.box.tolist() == [0, 0, SIZE, SIZE]
+    np.testing.assert_allclose(face.five_points, TEMPLATE)
+
+
+def test_alpha_mixes_an_aligned_face_too():
+    photo = fill.smooth_u8("gpen/photo", SIZE, SIZE)
+    np.testing.assert_array_equal(flow_with([], aligned=True, alpha=0.0)(photo), photo)
+
+
+def crowd(count: int) -> list[Face]:
+    return [face_at(0.3, 3 * n % 250, 20, score=1 - n / 10_000) for n in range(count)]
+
+
+def test_no_more_than_a_hundred_faces_unless_asked_for():
+    most = flow_with(crowd(130)).run(PHOTO)
+    assert len(most.faces) == 100
+    assert "the test knows found 130 faces: if the photo shows no such crowd, its network has the weights" in most.note
+    assert "Of 130 faces only the 100 of the best score were restored: `max_faces` says how many." in most.note
+    every = flow_with(crowd(130), max_faces=None).run(PHOTO)
+    assert len(every.faces) == 130
+    assert "only" not in every.note
+    few = flow_with(crowd(3), max_faces=2).run(PHOTO)
+    assert few.note == "Of 3 faces only the 2 of the best score were restored: `max_faces` says how many."
+
+
+def test_a_finder_that_gives_as_many_as_it_can_may_have_missed_some():
+    flow = flow_with(crowd(10))
+    flow.flow._finder.most = 10
+    assert "10 faces were found, as many as the faces that the test knows may find" in flow.run(PHOTO).note
+
+
+def test_progress_of_enlarging_counts_tiles_before_faces():
+    steps: list[tuple[int, int]] = []
+    flow = flow_with([face_at(2, 60, 20)], enlarger=Enlarger(doubled(), 2, 128), sr=True)
+    flow.run(PHOTO, lambda *step: steps.append(step))
+    assert steps == [*((tile, 12) for tile in range(1, 13)), (1, 1)]
 
 
 def doubled() -> FakeSession:

@@ -1,8 +1,10 @@
 """Will it fit: planned figures where the builder gave them, marked estimates elsewhere, and the GPU table."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from cameo.bundle import Bundle, EngineEntry, Manifest, NetworkEntry, Profile, S
 from cameo.commands import main
 from cameo.errors import BundleError, RequestError
 from cameo.gpus import GPUS, gpu
-from cameo.plan import CONTEXT_MIB, PlanRow, plan_rows, plan_text
+from cameo.plan import plan, plan_rows
+from cameo.planned import CONTEXT_MIB, PlanRow, Wish
 from cameo.tensors import TensorSpec
 
 MIB = 2**20
@@ -34,6 +37,10 @@ def bundle_of(folder: Path, *networks: NetworkEntry) -> Bundle:
     manifest = Manifest("model", "flow", {n.name: n for n in networks}, {}, {})
     (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(folder)
+
+
+def plan_text(bundle: Bundle, *wish: Any) -> str:
+    return str(plan(bundle, Wish(*wish)))
 
 
 @pytest.fixture
@@ -82,8 +89,11 @@ def test_a_network_of_one_size_takes_crops(bundle: Bundle) -> None:
 
 def test_the_text(bundle: Bundle) -> None:
     text = plan_text(bundle, "RTX 3060", 0, 1024, 1)
-    assert re.search(r"background +tensorrt-rtx fp32 +1024 +10 MiB +400 MiB +yes +4", text)
-    assert re.search(r"head +tensorrt-rtx fp32 +heads +10 MiB +~30 MiB +yes +8", text)
+    assert "rtx3060 (sm_86, 12288 MiB), photos of 1024×1024, batch 1;" in text
+    row = r"background +tensorrt-rtx fp32 +1 of 1024×1024 +1024 +10 MiB +400 MiB +yes +4, as built"
+    assert re.search(row, text)
+    row = r"head +tensorrt-rtx fp32 +1 of 288×288, its own +heads +10 MiB +~30 MiB +yes +8, as built"
+    assert re.search(row, text)
     assert "all networks on tensorrt-rtx fp32: ~820 MiB of 12288 MiB (fits)" in text
     assert "onnxruntime: in the computer's own memory" in text
     assert "on the CPU only: landmarks" in text
@@ -98,9 +108,10 @@ def test_columns_stand_apart_however_long_a_label_is(tmp_path: Path) -> None:
     )
     lines = text.splitlines()[1:5]
     columns = [re.split(r" {2,}", line) for line in lines]
-    assert {len(cells) for cells in columns} == {7}, text
-    assert columns[2][:3] == [long.name, "tensorrt-rtx fp32 (balanced)", "1024x1024-and-batches-of-four"]
-    for heading, cell in zip(columns[0][:3], columns[2][:3], strict=True):
+    assert {len(cells) for cells in columns} == {8}, text
+    assert columns[2][:2] == [long.name, "tensorrt-rtx fp32 (balanced)"]
+    assert columns[2][3] == "1024x1024-and-batches-of-four"
+    for heading, cell in zip(columns[0][:4], columns[2][:4], strict=True):
         assert lines[0].index(heading) == lines[2].index(cell)
 
 
@@ -111,15 +122,67 @@ def test_precisions_are_planned_apart(tmp_path: Path) -> None:
     only_fp32 = network("head", profile("heads", 8, 288, 240, least=288))
     bundle = bundle_of(tmp_path, replace(both, engines=(*both.engines, half)), only_fp32)
     text = plan_text(bundle, "rtx3060", 0, 1024, 1)
-    assert re.search(r"background +tensorrt-rtx fp16 +1024 +5 MiB +200 MiB +yes", text)
+    assert re.search(r"background +tensorrt-rtx fp16 +1 of 1024×1024 +1024 +5 MiB +200 MiB +yes", text)
     assert f"all networks on tensorrt-rtx fp32: ~{CONTEXT_MIB + 20 + 400} MiB" in text
     assert f"all networks on tensorrt-rtx fp16: ~{CONTEXT_MIB + 15 + 200} MiB" in text
+    for vram_mib, fits in ((CONTEXT_MIB + 15 + 200, True), (CONTEXT_MIB + 15 + 199, False)):
+        planned = plan(bundle, Wish(vram_mib=vram_mib))
+        row = next(row for row in planned.rows if row.precision == "fp16")
+        assert (row.fits, planned.flows[1].fits) == (fits, fits), "the head's weights count for both"
 
 
 def test_memory_alone_is_enough(bundle: Bundle) -> None:
     text = plan_text(bundle, "", 800, 1024, 1)
     assert "planned for sm_86, 800 MiB" in text, "the target for which most was planned"
     assert "~820 MiB of 800 MiB (does not fit)" in text
+
+
+def test_networks_in_turn_need_the_largest_alone(bundle: Bundle) -> None:
+    (flow,) = plan(bundle, Wish(vram_mib=815)).flows
+    assert (flow.total_mib, flow.in_turn_mib) == (CONTEXT_MIB + 20 + 400, CONTEXT_MIB + 10 + 400)
+    assert (flow.fits, flow.fits_in_turn) == (False, True)
+    text = plan_text(bundle, "", 815)
+    assert "~820 MiB of 815 MiB (does not fit); with --low-memory ~810 MiB (fits)" in text
+    assert "nothing fits" not in text
+    assert main(["plan", str(bundle.folder), "--vram", "815"]) == 0
+    assert main(["plan", str(bundle.folder), "--vram", "809"]) == 1
+    (flow,) = plan(bundle, Wish("rtx3060", size=2048)).flows
+    assert flow.why_not_in_turn == "background is built for 64×64 to 1024×1024"
+
+
+def test_rows_and_verdict_tell_one_story(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan_text(bundle, "", 1300, 1024, 4)
+    assert re.search(r"background .* no: memory +2, by memory", text)
+    assert "(does not fit)" in text
+    assert text.endswith("\nnothing fits")
+    text = plan_text(bundle, "rtx3060", 0, 2048, 1)
+    assert re.search(r"background .* none .* no: built for 64×64 to 1024×1024 +-", text)
+    assert "(background is built for 64×64 to 1024×1024)" in text
+    text = plan_text(bundle, "rtx3060", 0, 1024, 9)
+    assert re.search(r"background .* no: built for 4 at once +4, as built", text)
+    assert re.search(r"head +tensorrt-rtx fp32 +8 of 288×288, its own .* yes", text), (
+        "the flow hands it 8, then the rest"
+    )
+    for wish in (["--vram", "1300", "--batch", "4"], ["--gpu", "rtx3060", "--size", "2048"]):
+        assert main(["plan", str(bundle.folder), *wish]) == 1
+    assert "fits" in capsys.readouterr().out
+
+
+def test_no_photo_size_is_said_where_every_network_has_its_own(tmp_path: Path) -> None:
+    text = plan_text(bundle_of(tmp_path, network("head", profile("heads", 8, 288, 240, least=288))), "rtx3060")
+    assert "photos of" not in text
+    assert "1 of 288×288, its own" in text
+
+
+def test_the_plan_for_programs(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(bundle.folder), "--vram", "800", "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["fits"], facts["gpu"]["vram_mib"], facts["wish"]["size"]) == (False, 800, 1024)
+    assert [flow["total_mib"] for flow in facts["flows"]] == [820]
+    assert {row["network"]: (row["fits"], row["why_not"]) for row in facts["networks"]} == {
+        "background": (False, "memory"),
+        "head": (True, ""),
+    }
 
 
 def test_a_gpu_that_nothing_was_built_for(bundle: Bundle) -> None:
@@ -156,12 +219,12 @@ def test_the_command(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None
     ],
 )
 def test_gpus_however_they_are_spelled(spelled: str, plain: str) -> None:
-    assert gpu(spelled) == GPUS[plain]
+    assert gpu(spelled, "") == GPUS[plain]
 
 
 def test_an_unknown_gpu_gets_near_names() -> None:
-    with pytest.raises(RequestError, match="no GPU 'rtx4091' in the table: did you mean .*rtx4090"):
-        gpu("rtx4091")
+    with pytest.raises(RequestError, match="no GPU 'rtx4091'.*did you mean .*rtx4090.*; or give its memory"):
+        gpu("rtx4091", "its memory")
 
 
 def test_capabilities_go_with_generations() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cameo.faces.retinaface import LARGEST_SIDE, SHRUNK_SIDE, RetinaFaceFinder, anchors_at, best, suppress
+from cameo.faces.finders.retinaface import LARGEST_SIDE, SHRUNK_SIDE, RetinaFaceFinder, anchors_at, best, suppress
 from cameo.testing import FakeSession
 from tests.support import fill
 

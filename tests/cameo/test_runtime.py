@@ -10,7 +10,7 @@ import pytest
 
 from exporters import model
 from pipeline.build import build
-from pipeline.parts import BuildOptions
+from pipeline.build_network import BuildOptions
 from tests.support import frozen_graphs
 
 ROOT = Path(__file__).parents[2]
@@ -59,15 +59,26 @@ def test_the_wheel_holds_only_the_runtime(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_a_photo_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_says_its_licence_and_what_it_does_not_cover(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as files:
+        read = {Path(name).name: files.read(name).decode() for name in files.namelist() if ".dist-info/" in name}
+    assert "\nLicense-Expression: Apache-2.0\n" in read["METADATA"]
+    for name in ("LICENSE", "NOTICE"):
+        assert read[name] == (ROOT / name).read_text()
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_a_photo_in_an_empty_environment(wheel: Path, tmp_path: Path, in_process: None) -> None:
     pytest.importorskip("tensorflow")
     (tmp_path / "weights").mkdir()
     frozen_graphs.write_small(tmp_path / "weights" / "cartoon_h.pb")
     frozen_graphs.write_small(tmp_path / "weights" / "cartoon_bg.pb", "bg/")
-    build(model("dctnet"), tmp_path / "weights", tmp_path / "bundle", BuildOptions(engines=("onnxruntime",)), print)
+    build(
+        model("dctnet"), tmp_path / "weights", tmp_path / "bundle", BuildOptions(("onnxruntime",), (), ("fp32",)), print
+    )
     environment = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    pip = [environment / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = [environment / "bin/python", "-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", ROOT / "constraints.txt", wheel, "onnxruntime"], check=True)
     bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [environment / "bin/cameo", "run", tmp_path / "bundle", ROOT / "demo/photo.jpg", "-o", tmp_path / "o.png"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cameo.backends import SessionOptions, _cuda, _tensorrt_common, backend
-from cameo.backends._tensorrt_common import TensorRtSession
+from cameo.backends import SessionOptions, _cuda, _tensorrt_session, backend
+from cameo.backends._tensorrt_session import TensorRtSession
 from cameo.errors import EngineError, EngineUnavailable
 from tests.cameo.fake_tensorrt import FakeCuda, FakeEngine, module
 
@@ -114,11 +114,11 @@ def test_an_engine_of_another_version_is_one_sentence(path: Path, cuda: Any) -> 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_what_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    monkeypatch.setattr(_tensorrt_common.importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setattr(_tensorrt_session.importlib.util, "find_spec", lambda module: None)
     with pytest.raises(EngineUnavailable, match=f"{name}: the package {name} is not installed"):
         backend(name).open_session(path, SessionOptions())
-    monkeypatch.setattr(_tensorrt_common.importlib.util, "find_spec", lambda module: object())
-    monkeypatch.setattr(_tensorrt_common, "why_no_gpu", lambda: "there is no driver")
+    monkeypatch.setattr(_tensorrt_session.importlib.util, "find_spec", lambda module: object())
+    monkeypatch.setattr(_tensorrt_session, "why_no_gpu", lambda: "there is no driver")
     with pytest.raises(EngineUnavailable, match=f"{name}: there is no driver"):
         backend(name).open_session(path, SessionOptions())
     with pytest.raises(EngineUnavailable, match="runs on 'cuda' only, not on 'cpu'"):

@@ -11,7 +11,7 @@ from PIL import Image
 import cameo
 from cameo.backends import FAKES, backend_names
 from cameo.commands import main
-from cameo.errors import EngineError, EngineUnavailable
+from cameo.errors import BundleError, EngineError, EngineUnavailable
 from cameo.images import read_photo
 from cameo.tensors import TensorSpec
 from cameo.testing import IMAGE, FakeSession, fake_bundle, image_session
@@ -41,6 +41,15 @@ def test_a_bundle_is_loaded_without_an_engine(tmp_path: Path) -> None:
     assert networks["gpen-bfr-64"].shapes == [(1, 64, 64, 3)]
 
 
+def test_a_network_that_an_option_needs_is_missed_before_others_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_bundle(tmp_path / "bundle", "gpen", {"gpen-bfr-64": inverting()}) as folder:
+        monkeypatch.setattr(FAKES["fake-bundle"], "open_session", lambda *_: pytest.fail("it was loaded"))
+        with pytest.raises(BundleError, match="no network realesrnet"):
+            cameo.load(folder, sr=True)
+
+
 def test_two_bundles_are_two(tmp_path: Path) -> None:
     same = {"gpen-bfr-64": image_session(lambda image: image)}
     with (
@@ -60,7 +69,7 @@ def test_commands_take_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert main(command) == 0
         assert main(["info", str(folder)]) == 0
     np.testing.assert_array_equal(read_photo(tmp_path / "out.png"), 255 - PHOTO)
-    assert "model fake-gpen, which takes photo, built" in capsys.readouterr().out
+    assert "model fake-gpen, flow gpen, which takes photo, built" in capsys.readouterr().out
 
 
 def test_the_engine_is_there_for_the_test_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

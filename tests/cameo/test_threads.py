@@ -14,18 +14,15 @@ import numpy as np
 import pytest
 
 import cameo
-from cameo.artifact import sha256_of, size_of
 from cameo.backends import SessionOptions, backend
-from cameo.backends._tensorrt_common import TensorRtSession
+from cameo.backends._tensorrt_session import TensorRtSession
 from cameo.backends._turns import TakingTurns
-from cameo.bundle import EngineEntry, Manifest, NetworkEntry, StoredFile
 from cameo.errors import EngineError
 from cameo.images import read_photo
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
-from engines import EngineOptions, engine
 from tests.cameo.fake_tensorrt import FakeCuda, FakeEngine, module
-from tests.engines.networks import EDGE, write_blur
+from tests.support.blur_bundle import write_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -45,22 +42,7 @@ def photos() -> list[Any]:
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A bundle of each flow, whose networks sum neighbourhoods."""
-    return {flow: write_bundle(tmp_path_factory.mktemp(flow), flow, names) for flow, names in FLOWS.items()}
-
-
-def write_bundle(folder: Path, flow: str, networks: Sequence[str]) -> Path:
-    graph, entries = write_blur(folder / "blur.onnx"), []
-    for name in ENGINES:
-        engine(name).builder(EngineOptions()).run(graph, folder / name)
-        entries.append(EngineEntry(name, "fp32", stored(folder / name)))
-    edges = [(TensorSpec(name, "uint8", tuple(EDGE)),) for name in ("image", "result")]
-    found = {name: NetworkEntry(name, edges[0], edges[1], stored(graph), {}, tuple(entries)) for name in networks}
-    (folder / "bundle.json").write_text(Manifest("test", flow, found, {}, {}).to_json())
-    return folder
-
-
-def stored(path: Path) -> StoredFile:
-    return StoredFile(path.name, path.suffix or path.name, sha256_of(path), size_of(path))
+    return {flow: write_bundle(tmp_path_factory.mktemp(flow), flow, names, ENGINES) for flow, names in FLOWS.items()}
 
 
 def in_threads(run: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

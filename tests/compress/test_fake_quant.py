@@ -9,15 +9,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optimize.precision.int8_graph import int8_graph
+from optimize._conversion.int8_graph import int8_graph
 from tests.support import fill, onnx_graphs
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from compress.recovery.distil import Lesson, held_out_psnr  # noqa: E402
 from compress.recovery.fake_quant import LARGEST, FakeQuantized  # noqa: E402
+from compress.recovery.feeds import Feeds  # noqa: E402
+from compress.recovery.losses import Lesson, held_out_psnr  # noqa: E402
 from compress.recovery.training import Plan, train  # noqa: E402
 
 SLOPE = 0.2
@@ -47,8 +48,8 @@ def filled_net() -> Net:
     return network
 
 
-def run(network: nn.Module, levels: torch.Tensor) -> torch.Tensor:
-    return network(levels)
+def run(network: nn.Module, feeds: Feeds) -> torch.Tensor:
+    return network(feeds["image"])
 
 
 def image(name: str = "fake/x") -> torch.Tensor:
@@ -81,7 +82,7 @@ def as_onnx(state: Mapping[str, torch.Tensor]) -> onnx.ModelProto:
 
 def test_it_computes_what_an_int8_graph_computes() -> None:
     network, x = filled_net(), image()
-    quantized = FakeQuantized(network, run, [x])
+    quantized = FakeQuantized(network, run, [{"image": x}])
     read = ("first/act", "down/act", "each/act")
     assert len(quantized.thresholds) == len(read)  # not what reads the photo, nor what gives the picture
     thresholds = dict(zip(read, quantized.thresholds.tolist(), strict=True))
@@ -97,13 +98,13 @@ def test_a_grouped_transposed_convolution_has_a_step_for_each_group() -> None:
     sizes = torch.logspace(-3, 0, WIDTH)[:, None, None, None]
     with torch.no_grad():
         layer.weight.copy_(sizes * torch.tensor(fill.uniform("grouped", (WIDTH, 1, 2, 2))))
-        error = (FakeQuantized(layer, run, [x])(x) - layer(x)).abs().amax((0, 2, 3))
+        error = (FakeQuantized(layer, run, [{"image": x}])(x) - layer(x)).abs().amax((0, 2, 3))
     assert (error <= 2 * layer.weight.abs().amax((1, 2, 3)) / LARGEST).all()
 
 
 def test_gradients_pass_where_nothing_is_clipped() -> None:
     network, x = filled_net(), image().requires_grad_()
-    quantized = FakeQuantized(network, run, [image()])
+    quantized = FakeQuantized(network, run, [{"image": image()}])
     quantized(x).sum().backward()
     assert x.grad is not None
     assert float(x.grad.abs().min()) > 0
@@ -117,16 +118,18 @@ def test_gradients_pass_where_nothing_is_clipped() -> None:
 
 def test_thresholds_are_the_largest_of_all_batches() -> None:
     network = filled_net()
-    alone = [FakeQuantized(network, run, [image() * scale]).thresholds for scale in (1, 3)]
-    assert torch.equal(FakeQuantized(network, run, [image(), image() * 3]).thresholds, torch.maximum(*alone))
+    alone = [FakeQuantized(network, run, [{"image": image() * scale}]).thresholds for scale in (1, 3)]
+    assert torch.equal(
+        FakeQuantized(network, run, [{"image": image()}, {"image": image() * 3}]).thresholds, torch.maximum(*alone)
+    )
 
 
 def test_weights_learn_to_live_with_it(tmp_path: Path) -> None:
-    def levels(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return network(x / 127.5 - 1) * 127.5 + 127.5
+    def levels(network: nn.Module, feeds: Feeds) -> torch.Tensor:
+        return network(feeds["image"] / 127.5 - 1) * 127.5 + 127.5
 
-    def photo(name: str) -> torch.Tensor:
-        return torch.tensor(fill.smooth_u8(name, 32, 32)).permute(2, 0, 1)[None].float()
+    def photo(name: str) -> Feeds:
+        return {"image": torch.tensor(fill.smooth_u8(name, 32, 32)).permute(2, 0, 1)[None].float()}
 
     teacher, learner = filled_net().requires_grad_(False), filled_net()
     student = FakeQuantized(learner, levels, [photo("a"), photo("b")])

@@ -104,4 +104,5 @@ def test_taylor_sees_what_norms_cannot() -> None:
 def test_cost_counts_weights_and_multiplications() -> None:
     network = two_layers()
     assert parameters(network) == 3 * 16 * 9 + 16 + 16 * 3 * 9 + 3
-    assert macs(network, lambda module, x: module(x), (12, 12)) == 3 * 16 * 9 * 100 + 16 * 3 * 9 * 64
+    feeds = {"image": torch.zeros(1, 3, 12, 12)}
+    assert macs(network, lambda module, x: module(x["image"]), feeds) == 3 * 16 * 9 * 100 + 16 * 3 * 9 * 64

@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from compress.recovery import training  # noqa: E402
-from compress.recovery.distil import Lesson, held_out_psnr, image_loss, to_levels  # noqa: E402
+from compress.recovery.feeds import Feeds, in_torch  # noqa: E402
+from compress.recovery.losses import Lesson, held_out_psnr, image_loss  # noqa: E402
 from compress.recovery.training import Plan, train  # noqa: E402
 
 
@@ -88,20 +89,25 @@ class Brightness(nn.Module):
         return levels * self.factor
 
 
-def run(network: nn.Module, levels: torch.Tensor) -> torch.Tensor:
-    return network(levels)
+def run(network: nn.Module, feeds: Feeds) -> torch.Tensor:
+    return network(feeds["image"])
+
+
+def pictures(images: np.ndarray) -> Feeds:
+    """What a network that takes one photo is fed."""
+    return in_torch([{"image": images}])
 
 
 def learn(folder: Path, plan: Plan, stop_at: int | None = None) -> tuple[Brightness, training.Progressed]:
     """Teach a factor of 0.5 to a student that starts at 0.8; `stop_at` raises in that step."""
     teacher, student = Brightness(0.5), Brightness(0.8)
-    crops, photos = Crops([photo()], side=16, batch_size=1), [to_levels(photo(seed=1)[None])]
+    crops, photos = Crops([photo()], side=16, batch_size=1), [pictures(photo(seed=1)[None])]
     lesson = Lesson(teacher, student, run, {})
 
     def loss(step: int) -> torch.Tensor:
         if step == stop_at:
             raise KeyboardInterrupt
-        return lesson.loss(to_levels(crops.batch(step)), step / plan.steps)
+        return lesson.loss(pictures(crops.batch(step)), step / plan.steps)
 
     return student, train(student, loss, held_out_psnr(teacher, student, run, photos), plan, folder)
 
@@ -185,11 +191,11 @@ def test_features_are_compared_on_the_channels_that_stayed() -> None:
         student[0].weight.copy_(teacher[0].weight[[1, 3]])
         student[0].bias.copy_(teacher[0].bias[[1, 3]])
 
-    def grey(network: nn.Module, levels: torch.Tensor) -> torch.Tensor:
-        return network(levels).mean(1, keepdim=True) * 0
+    def grey(network: nn.Module, feeds: Feeds) -> torch.Tensor:
+        return run(network, feeds).mean(1, keepdim=True) * 0
 
-    levels = to_levels(photo()[None])
-    right = Lesson(teacher, student, grey, {"0": torch.tensor([1, 3])}).loss(levels, 0)
-    wrong = Lesson(teacher, student, grey, {"0": torch.tensor([0, 2])}).loss(levels, 0)
-    late = Lesson(teacher, student, grey, {"0": torch.tensor([0, 2])}).loss(levels, 1)
+    feeds = pictures(photo()[None])
+    right = Lesson(teacher, student, grey, {"0": torch.tensor([1, 3])}).loss(feeds, 0)
+    wrong = Lesson(teacher, student, grey, {"0": torch.tensor([0, 2])}).loss(feeds, 0)
+    late = Lesson(teacher, student, grey, {"0": torch.tensor([0, 2])}).loss(feeds, 1)
     assert right == late < wrong

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cameo.faces.cascade import CascadeFinder
+from cameo.faces.finders.cascade import CascadeFinder
 from cameo.faces.restoring import FaceRestorer
 from cameo.flows import gpen
 from cameo.images import Pixels, read_photo
@@ -25,7 +25,7 @@ from exporters.gpen.export import load_generator  # noqa: E402
 from exporters.gpen.layers import Upsample, filtered, fir_kernel  # noqa: E402
 from exporters.gpen.training_form import quickened  # noqa: E402
 from tests.support.doors import Door  # noqa: E402
-from tests.support.onnx_graphs import run  # noqa: E402
+from tests.support.onnx_graphs import opened  # noqa: E402
 
 # Decibels that restoring gains on the held-out face, 0.2 below what was measured (demo/README.md)
 GAINS = {
@@ -53,7 +53,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, A
 
 @pytest.fixture(scope="module")
 def network(exported: Any) -> Callable[[Pixels], Pixels]:
-    return lambda image: run(exported[0], {"image": image[None]})[0][0]
+    run = opened(exported[0])
+    return lambda image: run({"image": image[None]})[0][0]
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 
 import engines.tensorrt
 from cameo.cuda_driver import CudaDevice
-from cameo.errors import EngineError, EngineUnavailable
+from cameo.errors import EngineError, EngineUnavailable, RequestError
 from engines import EngineOptions, InputRange, engine
-from optimize.precision.half_graph import half_graph, named
+from optimize._conversion.fp16_graph import fp16_graph, named
 from tests.engines.networks import write_blur, write_masked, write_transposed_bytes
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -60,7 +60,7 @@ def test_one_engine_serves_all_targets(blur: Path, tmp_path: Path) -> None:
 def test_weights_in_fp16_do_not_grow_with_the_picture(blur: Path, tmp_path: Path) -> None:
     """An odd number of channels would be padded with a picture of zeros, planned among the weights."""
     half = tmp_path / "half.onnx"
-    onnx.save(half_graph(named(onnx.load(blur)), ()), half)
+    onnx.save(fp16_graph(named(onnx.load(blur)), ()), half)
     shapes = [(1, size, size, 3) for size in (64, 256)]
     ranges = [InputRange(str(shape), shape, shape, shape) for shape in shapes]
     small, large = (facts(half, tmp_path / "e", range_)["profiles"][0]["weight_bytes"] for range_ in ranges)
@@ -75,7 +75,7 @@ def test_the_unreadable_node_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_lists_the_known(blur: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="cannot build for 'sm_99': choose from sm_75.*sm_86"):
+    with pytest.raises(RequestError, match="cannot build for 'sm_99': choose from sm_75.*sm_86"):
         facts(blur, tmp_path / "e", SMALL, targets=("sm_99",))
 
 

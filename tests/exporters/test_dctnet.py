@@ -11,7 +11,8 @@ from cameo.errors import CheckpointError
 from exporters import recipe_of
 from exporters.checkpoints.frozen_graph import COMPUTATIONS
 from exporters.dctnet.export import NETWORKS, exporter
-from pipeline.stages import pass_stages
+from pipeline.recipe_stages import pass_stages
+from tests.exporters.test_frozen_graph import reordered, shuffled
 from tests.support import fill, frozen_graphs, stand_ins
 
 tf = pytest.importorskip("tensorflow")
@@ -118,24 +119,24 @@ def run_companion(source: Path, outputs: list[str], images: np.ndarray) -> list[
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The detector as frozen graph and as ONNX."""
+def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    """The detector as frozen graph and as ONNX, and the export's facts."""
     folder = tmp_path_factory.mktemp("detector")
     source = stand_ins.write_companion("detector", folder)
-    return source, export("dctnet-detector", source, folder)[0]
+    return source, *export("dctnet-detector", source, folder)
 
 
 @pytest.fixture(scope="module")
-def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The landmark network as frozen graph and as ONNX."""
+def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
+    """The landmark network as frozen graph and as ONNX, and the export's facts."""
     folder = tmp_path_factory.mktemp("landmarks")
     source = stand_ins.write_companion("keypoints", folder)
-    return source, export("dctnet-landmarks", source, folder)[0]
+    return source, *export("dctnet-landmarks", source, folder)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_detector_equals_the_original(batch: int, detector: tuple[Path, Path]) -> None:
-    source, out = detector
+def test_detector_equals_the_original(batch: int, detector: tuple[Path, Path, dict]) -> None:
+    source, out, _ = detector
     images = np.stack([fill.image_u8("det/noise", 512, 512), *(fill.smooth_u8(f"{i}", 512, 512) for i in range(2))])
     boxes, scores, count = run_companion(source, ["boxes", "scores", "num_detections"], images[:batch])
     with engine(out) as session:
@@ -184,14 +185,21 @@ def test_detector_without_detections_is_all_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_landmarks_equal_the_original(batch: int, landmarks: tuple[Path, Path]) -> None:
-    source, out = landmarks
+def test_landmarks_equal_the_original(batch: int, landmarks: tuple[Path, Path, dict]) -> None:
+    source, out, _ = landmarks
     images = np.stack([fill.image_u8("kp/noise", 160, 160), fill.smooth_u8("kp", 160, 160)])[:batch]
     with engine(out) as session:
         got = session.run({"image": images})["prediction"]
     np.testing.assert_allclose(got, run_companion(source, ["prediction"], images)[0].reshape(batch, 143), atol=1e-5)
     ops = [node.op_type for node in onnx.load(out).graph.node]
     assert ops.count("Transpose") == 1
+
+
+@pytest.mark.parametrize("name", ["dctnet-detector", "dctnet-landmarks"])
+def test_companions_in_any_order_are_exported_alike(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source, _, facts = request.getfixturevalue(name.removeprefix("dctnet-"))
+    mixed = reordered(source, tmp_path / "mixed.pb", shuffled)
+    assert export(name, mixed, tmp_path, passes=False)[1]["onnx_ops"] == facts["onnx_ops"]
 
 
 def write(path: Path, content: bytes) -> Path:

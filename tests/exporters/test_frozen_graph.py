@@ -13,7 +13,7 @@ import pytest
 from cameo.errors import CheckpointError
 from exporters.checkpoints.frozen_graph import node_name, read_frozen_graph
 from exporters.dctnet.export import exporter
-from tests.support import fill, frozen_graphs, stand_ins
+from tests.support import fill, frozen_graphs
 
 tf = pytest.importorskip("tensorflow")
 
@@ -69,15 +69,6 @@ def test_nodes_in_any_order_give_the_same_picture(order: Any, small: Path, tmp_p
 def test_sorted_nodes_keep_their_order(small: Path) -> None:
     read = read_frozen_graph(small, "dctnet-head", NEEDED)
     assert [node.name for node in read.node] == [node.name for node in frozen_graphs.read(small).node]
-
-
-@pytest.mark.parametrize("network", ["detector", "keypoints"])
-def test_companions_in_any_order_are_exported_alike(network: str, tmp_path: Path) -> None:
-    name = {"detector": "dctnet-detector", "keypoints": "dctnet-landmarks"}[network]
-    source = stand_ins.write_companion(network, tmp_path)
-    mixed = reordered(source, tmp_path / "mixed.pb", shuffled)
-    counts = [exporter(name).run(path, tmp_path / f"{path.stem}.onnx")["onnx_ops"] for path in (source, mixed)]
-    assert counts[0] == counts[1]
 
 
 def before_the_cast(graph: Any) -> tuple[Any, str]:

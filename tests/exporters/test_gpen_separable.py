@@ -15,7 +15,7 @@ from tests.support import fill
 torch = pytest.importorskip("torch")
 
 from compress.pruning.cost import macs, parameters  # noqa: E402
-from compress.recovery.distil import Lesson, kept_channels  # noqa: E402
+from compress.recovery.losses import Lesson, kept_channels  # noqa: E402
 from exporters import trainable  # noqa: E402
 from exporters.gpen.export_form import ExportForm  # noqa: E402
 from exporters.gpen.layers import KERNEL, EqualConv2d, ModulatedConv2d  # noqa: E402
@@ -165,14 +165,14 @@ def test_a_student_learns_all_pictures_of_its_teacher() -> None:
     assert list(form.features(student)) == list(form.features(teacher))
     everything = {group.name: tuple(range(group.channels)) for group in form.groups(teacher)}
     lesson = Lesson(teacher, student, form.run, kept_channels(form.features(teacher), everything))
-    image = torch.tensor(fill.image_u8("student/x", SIDE, SIDE)).permute(2, 0, 1)[None].float()
+    feeds = {"image": torch.tensor(fill.image_u8("student/x", SIDE, SIDE)).permute(2, 0, 1)[None].float()}
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     losses = []
     for _ in range(12):
         optimizer.zero_grad()
-        losses.append(lesson.loss(image, 0))
+        losses.append(lesson.loss(feeds, 0))
         losses[-1].backward()
         optimizer.step()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in student.parameters())
     assert losses[-1] < 0.8 * losses[0]
-    assert macs(student, form.run, (SIDE, SIDE)) < 0.6 * macs(teacher, form.run, (SIDE, SIDE))
+    assert macs(student, form.run, feeds) < 0.6 * macs(teacher, form.run, feeds)

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from cameo.artifact import size_of
+from cameo.bundle import Bundle
 from exporters import families, family_of
+from exporters.recipe import STANDARD_PASSES
 from tests.support import small_checkpoints
 
 pytest.importorskip("torch")
 pytest.importorskip("tensorflow")
 
 ROOT = Path(__file__).parents[2]
-HERE = {"PYTHONHASHSEED": "1", "LC_ALL": "C.UTF-8"}
+# Another process than that of the tests, whose hash seed is whatever it is
 ELSEWHERE = {
     "PYTHONHASHSEED": "2",
     # Where bytes that are not ASCII are no text
@@ -32,26 +35,35 @@ ELSEWHERE = {
 }
 
 
-def start(environment: dict[str, str], listing: Path, out: Path) -> subprocess.Popen[bytes]:
-    out.mkdir()
-    command = [sys.executable, "-m", small_checkpoints.__name__, str(listing), str(out)]
-    with (out / "log.txt").open("wb") as log:
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
-
-
 @pytest.mark.slow
-def test_exports_are_equal_from_process_to_process(tmp_path: Path) -> None:
+def test_exports_are_equal_from_process_to_process(tmp_path: Path, narrow_fusion: Path) -> None:
+    """A process of the tests, which may have exported others before, and one of its own under other conditions.
+
+    What the tests built already, with the same passes, is not exported once more.
+    """
     files = small_checkpoints.write_all(tmp_path)
     assert {family_of(network) for network in files} == set(families()), "every exporter is tried"
     listing = tmp_path / "listing.json"
     listing.write_text(json.dumps({network: str(path) for network, path in files.items()}))
-    places = [tmp_path / "here", tmp_path / "elsewhere"]
-    running = [start(where, listing, place) for where, place in zip((HERE, ELSEWHERE), places, strict=True)]
-    for process, place in zip(running, places, strict=True):
-        assert process.wait() == 0, (place / "log.txt").read_text(errors="replace")[-2000:]
-    here, elsewhere = (json.loads((place / "hashes.json").read_text()) for place in places)
-    assert len(here) > len(files)
-    assert here == elsewhere
+    for place in ("here", "elsewhere"):
+        (tmp_path / place).mkdir()
+    command = [sys.executable, "-m", small_checkpoints.__name__, str(listing), str(tmp_path / "elsewhere")]
+    with (tmp_path / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ELSEWHERE}, stdout=log, stderr=log)
+    try:
+        built = Bundle(narrow_fusion / "bundle").networks
+        passed = {network for network, file in files.items() if size_of(file) <= small_checkpoints.PASSED_BYTES}
+        others = {network: file for network, file in files.items() if network not in built.keys() & passed}
+        here = small_checkpoints.export_all(others, tmp_path / "here")
+        code = process.wait()
+    finally:
+        process.kill()
+    assert code == 0, (tmp_path / "log.txt").read_text(errors="replace")[-2000:]
+    elsewhere = json.loads((tmp_path / "elsewhere" / "hashes.json").read_text())
+    assert len(here) > len(others)
+    assert here.items() <= elsewhere.items()
+    for network in files.keys() - others.keys():
+        assert built[network].onnx.sha256 == elsewhere[f"{network}, {STANDARD_PASSES[-1]}"], network
 
 
 def test_a_second_export_of_a_process_equals_its_first(tmp_path: Path) -> None:

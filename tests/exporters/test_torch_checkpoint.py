@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from cameo.errors import CheckpointError
+from cameo.errors import CheckpointError, OutputError
 from exporters.checkpoints.kinds import looks_like
-from exporters.checkpoints.torch_checkpoint import check_keys, load_state_dict
+from exporters.checkpoints.torch_checkpoint import check_keys, load_state_dict, save_checkpoint
 from tests.support.golden import published_keys
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([0.5])}
@@ -215,3 +215,19 @@ def test_known_networks_are_recognised(keys: str, words: str) -> None:
     import re
 
     assert re.search(words, looks_like(published_keys(keys)))
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    save_checkpoint({"state_dict": WEIGHTS}, tmp_path / "weights.pt")
+    found = load_state_dict(tmp_path / "weights.pt", "gpen-bfr-512")
+    assert all(torch.equal(found[key], tensor) for key, tensor in WEIGHTS.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pt"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/weights.pt", "file/weights.pt", "folder"])
+def test_what_cannot_be_written_is_told_and_nothing_is_left(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=f"cannot write .*{place} .*check the folder"):
+        save_checkpoint(WEIGHTS, tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,19 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from typer.testing import CliRunner
 
 from cameo.artifact import Artifact
 from cameo.errors import CheckpointError
 from engines import EngineOptions, engine
 from optimize import graph_pass
 from optimize._graph_pass import read_onnx
+from pipeline.cli import app
 from pipeline.store import Store
 from tests.support import onnx_graphs
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("in_process")
+
 DATA = "weights.bin"
 
 
@@ -55,11 +56,12 @@ def is_whole(graph: Path) -> bool:
 
 
 def test_other_weights_beside_a_graph_are_another_graph(graph: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "optimize", str(graph), "--passes", "simplify-graph", "--out"]
+    command = ["optimize", str(graph), "--passes", "simplify-graph", "--out"]
     for out in ("before.onnx", "after.onnx", "again.onnx"):
         if out == "after.onnx":
             change_weights(graph)
-        subprocess.run([*command, str(tmp_path / out)], cwd=ROOT, check=True, capture_output=True)
+        result = CliRunner().invoke(app, [*command, str(tmp_path / out)])
+        assert result.exit_code == 0, result.output
     assert is_whole(tmp_path / "after.onnx")
     np.testing.assert_array_equal(outputs(tmp_path / "after.onnx"), outputs(graph))
     assert np.abs(outputs(tmp_path / "before.onnx")[0] - outputs(graph)[0]).max() > 1

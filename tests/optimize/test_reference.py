@@ -13,7 +13,7 @@ from tests.support.onnx_graphs import GRAPHS, feeds_for, model
 
 pytest.importorskip("torch")
 
-from optimize.precision.reference import Reference
+from optimize._conversion.reference import Reference
 
 TOLERANCE = 1e-5  # of values of order one: sums in another order
 SHAPE = ["N", 4, 8, 10]
@@ -40,6 +40,7 @@ def node(op: str, *inputs: str, **attributes: object) -> onnx.ModelProto:
         "pads": np.array([0, 0, 1, 2, 0, 0, 3, 1], np.int64),
         "parts": np.array([1, 3], np.int64),
         "flat": np.array([0, -1], np.int64),
+        "places": rng.uniform(-1.2, 1.2, (2, 5, 6, 2)).astype(np.float32),
     }
     used = {name: value for name, value in constants.items() if name in inputs}
     return model([helper.make_node(op, ["x", *inputs], ["y"], **attributes)], {"x": SHAPE}, ["y"], **used)
@@ -69,6 +70,8 @@ CASES: dict[str, Callable[[], onnx.ModelProto]] = {
     "slice": lambda: node("Slice", "starts", "ends", "axes", "steps"),
     "reflection": lambda: node("Pad", "pads", mode="reflect"),
     "zero padding": lambda: node("Pad", "pads"),
+    "sampling": lambda: node("GridSample", "places"),
+    "sampling, corners": lambda: node("GridSample", "places", align_corners=1, padding_mode="border"),
     "columns first": lambda: node("DepthToSpace", blocksize=2, mode="CRD"),
     "softmax": lambda: node("Softmax", axis=1),
     "slopes": lambda: node("PRelu", "row"),

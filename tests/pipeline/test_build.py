@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 import cameo
+import exporters
+from cameo.artifact import Artifact
 from cameo.bundle import Bundle
 from cameo.errors import (
     BundleError,
@@ -23,10 +25,15 @@ from cameo.errors import (
 )
 from engines import engine
 from exporters import model
+from exporters.family import WeightFiles
 from pipeline.build import build
+from pipeline.build_network import BuildOptions, NetworkBuild
 from pipeline.calibration import DEMO
-from pipeline.parts import BuildOptions
+from pipeline.recipe_stages import weights_in
+from pipeline.store import Store
 from tests.support import fill, frozen_graphs
+from tests.support.filled_networks import filled, save_checkpoint
+from validate.bundle import run_validation
 
 OPTIONS = BuildOptions(engines=("onnxruntime",))
 
@@ -69,6 +76,28 @@ def test_pruned_networks_join_as_a_mode(weights: Path, tmp_path: Path) -> None:
         cartoonize(np.zeros((64, 64, 3), np.uint8))
 
 
+def test_another_familys_enlarger_joins_where_its_file_is(weights: Path, tmp_path: Path) -> None:
+    from exporters.realesrnet.network import RRDBNet
+
+    shutil.copytree(weights, folder := tmp_path / "weights")
+    lines: list[str] = []
+    options = replace(OPTIONS, precisions=("fp32",))
+    assert build(model("dctnet"), folder, tmp_path / "without", options, lines.append)
+    assert "no realesrnet_x2.pth: results are enlarged to the photo's size by interpolation (no --sr)" in lines
+    with (
+        cameo.load(tmp_path / "without") as cartoonize,
+        pytest.raises(RequestError, match="no network realesrnet-x1, -x2 or -x4, expected one for the option `sr`"),
+    ):
+        cartoonize(np.zeros((64, 64, 3), np.uint8), sr=True)
+    save_checkpoint(filled(RRDBNet(2, 1)), folder / "realesrnet_x2.pth")
+    assert build(model("dctnet"), folder, tmp_path / "with", options, lines.append)
+    photo = fill.smooth_u8("enlarged", 40, 1500)
+    with cameo.load(tmp_path / "with", size_rule="long-1024") as cartoonize:
+        usual, enlarged = (cartoonize.run(photo, cartoonize.request(sr=sr)).image for sr in (False, True))
+    assert usual.shape == enlarged.shape == photo.shape
+    assert (usual != enlarged).any()
+
+
 def test_students_and_learned_int8_join_as_modes(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a", "b", "c"):
@@ -94,7 +123,7 @@ def test_students_and_learned_int8_join_as_modes(weights: Path, tmp_path: Path) 
     ("changed", "error", "said"),
     [
         ({"prune": 0.3, "recover_steps": 9}, RequestError, "recovery learns from photos and got none"),
-        ({"recover_steps": 9}, RequestError, "nothing to recover: name --prune 0.3, --fast or --precision int8"),
+        ({"recover_steps": 9}, RequestError, "nothing to recover: name --prune=0.3, --fast or --precision=int8"),
         ({"fast": True}, RequestError, "a student that has not learned draws nothing: name the steps"),
     ],
 )
@@ -150,7 +179,7 @@ def test_other_calibration_photos_convert_anew(weights: Path, built: Path, tmp_p
     out = shutil.copytree(built.parent, tmp_path / "build") / built.name
     lines: list[str] = []
     assert build(model("dctnet"), weights, out, replace(OPTIONS, calibration=tmp_path), lines.append)
-    assert sum(line.startswith("built to-fp16") for line in lines) == 2
+    assert sum(line.startswith("built convert-to-fp16") for line in lines) == 2
     record = json.loads((out / "networks/dctnet-head.fp16.precision.json").read_text())
     assert record["photos"]["used"] == ["own.png"]
     (tmp_path / "empty").mkdir()
@@ -160,10 +189,10 @@ def test_other_calibration_photos_convert_anew(weights: Path, built: Path, tmp_p
 
 def test_a_lost_record_is_made_again(weights: Path, built: Path, tmp_path: Path) -> None:
     out = shutil.copytree(built.parent, tmp_path / "build") / built.name
-    next((out.parent / ".store").glob("to-fp16-*/precision.json")).unlink()
+    next((out.parent / ".store").glob("convert-to-fp16-*/precision.json")).unlink()
     lines: list[str] = []
     build(model("dctnet"), weights, out, OPTIONS, lines.append)
-    assert [line.split(" in ")[0] for line in lines if line.startswith("built")] == ["built to-fp16"]
+    assert [line.split(" of dctnet-")[0] for line in lines if line.startswith("built")] == ["built convert-to-fp16"]
 
 
 def test_fp16_does_not_run_on_the_cpu(built: Path) -> None:
@@ -194,6 +223,21 @@ def test_a_missing_file_is_noticed(bundle: Path) -> None:
     (bundle / "engines/dctnet-head.onnxruntime.onnx").unlink()
     with pytest.raises(BundleError, match="is missing from the bundle"):
         cameo.load(bundle)
+
+
+def test_a_copy_without_the_graphs_serves_and_says_that_it_cannot_be_validated(
+    bundle: Path, weights: Path, tmp_path: Path
+) -> None:
+    photo = fill.smooth_u8("photo", 90, 70)
+    with cameo.load(bundle) as cartoonize:
+        whole = np.asarray(cartoonize(photo))
+    shutil.rmtree(bundle / "networks")
+    with cameo.load(bundle) as cartoonize:
+        assert np.array_equal(np.asarray(cartoonize(photo)), whole)
+    files = {"dctnet-head": "cartoon_h.pb", "dctnet-background": "cartoon_bg.pb"}
+    originals = {name: Artifact.of(weights / file) for name, file in files.items()}
+    with pytest.raises(BundleError, match="has no networks/dctnet-.*precision.json, which validation reads"):
+        run_validation(bundle, originals, [DEMO / "photo.jpg"], ())
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
@@ -287,7 +331,7 @@ def test_a_bad_photo_does_not_stop_the_others(built: Path, tmp_path: Path) -> No
     done = run_cameo("run", built, *photos, "-o", tmp_path / "out")
     assert done.returncode == 1
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "c.png"}
-    assert done.stderr.endswith("error: 1 of 3 photos could not be read, see above; the others are done\n")
+    assert done.stderr.endswith("error: 1 of 3 pictures could not be made, see above; the others are done\n")
 
 
 def test_a_photo_is_never_overwritten(built: Path, tmp_path: Path) -> None:
@@ -298,3 +342,33 @@ def test_a_photo_is_never_overwritten(built: Path, tmp_path: Path) -> None:
         done = run_cameo("run", built, photo, "-o", out)
         assert (done.returncode, photo.read_bytes()) == (1, before)
         assert "would overwrite the photo" in done.stderr
+
+
+def test_a_model_says_how_a_companions_file_is_called_in_its_folder(tmp_path: Path) -> None:
+    """Elsewhere GPEN may be pytorch_model.pt, which here is another network's."""
+    renamed = replace(model("gpen-bfr-1024"), files={"gpen-bfr-1024": WeightFiles.one("faceEnhance/GPEN.pth")})
+    (tmp_path / "weights" / "faceEnhance").mkdir(parents=True)
+    (tmp_path / "weights" / "pytorch_model.pt").write_bytes(b"another network")
+    assert weights_in(tmp_path / "weights", "gpen-bfr-1024") is not None
+    assert weights_in(tmp_path / "weights", "gpen-bfr-1024", renamed) is None
+    with pytest.raises(CheckpointError, match="has no faceEnhance/GPEN.pth, which gpen-bfr-1024 needs"):
+        build(renamed, tmp_path / "weights", tmp_path / "out", OPTIONS, print)
+    (tmp_path / "weights" / "faceEnhance" / "GPEN.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="faceEnhance/GPEN.pth"):
+        build(renamed, tmp_path / "weights", tmp_path / "out", OPTIONS, print)
+
+
+def test_a_precision_that_is_withheld_is_not_built_and_it_is_said_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    recipe = exporters.recipe_of("fusion-generator")
+    options = BuildOptions(precisions=("fp32", "int8"))
+    asked = NetworkBuild(
+        recipe, Artifact(Path("w.pt"), "pt", "0"), ("openvino",), options, Store(tmp_path), said.append
+    )
+    monkeypatch.setattr(NetworkBuild, "_lighter", {})
+    monkeypatch.setattr(NetworkBuild, "_part", lambda build, form, *of: build._chosen(form)[0])
+    assert list(asked.parts(None)) == [("fp32",)]  # type: ignore[arg-type]
+    assert len(said) == 1
+    assert said[0].startswith("fusion-generator: not built in int8: ")

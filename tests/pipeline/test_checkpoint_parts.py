@@ -13,9 +13,9 @@ from cameo.errors import CheckpointError
 from exporters import recipe_of
 from exporters.recipe import Model
 from pipeline.build import build
+from pipeline.build_network import BuildOptions
 from pipeline.cli import app
-from pipeline.parts import BuildOptions
-from pipeline.stages import exporter_of
+from pipeline.recipe_stages import exporter_of
 from tests.support import fill, frozen_graphs
 from tests.support.filled_networks import filled
 from validate.remote import Spec
@@ -98,7 +98,7 @@ def test_a_build_names_the_network_of_a_part(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     command = ["build", "dctnet", "--weights", str(tmp_path / "weights"), "--out", str(tmp_path / "out"), "--part"]
     for part, match in (
-        ("g_ema", "--part g_ema: expected NETWORK=NAME"),
+        ("g_ema", "--part=g_ema: expected NETWORK=NAME"),
         ("parsenet=g", "dctnet has no network 'parsenet': --part names one of dctnet-"),
     ):
         result = CliRunner().invoke(app, [*command, part])

@@ -9,7 +9,7 @@ import cameo
 from cameo.bundle import Bundle
 from exporters import model, open_original
 from pipeline.build import build
-from pipeline.parts import BuildOptions
+from pipeline.build_network import BuildOptions
 from tests.support import fill
 from tests.support.filled_networks import filled, save_checkpoint
 from validate.inputs import image_spec

@@ -98,9 +98,9 @@ def test_without_photos_norms_decide_and_fidelity_is_not_claimed(
     ("request_", "error", "match"),
     [
         (Request(NETWORK, 0.99), CameoError, "would leave full empty"),
-        (Request(NETWORK, 0.3, ("blocks",)), CameoError, "--stage blocks: expected GROUP=RATIO"),
+        (Request(NETWORK, 0.3, ("blocks",)), CameoError, "--stage=blocks: expected GROUP=RATIO"),
         (Request(NETWORK, 0.3, recover_steps=5), RequestError, "need photos and got none"),
-        (Request(NETWORK, 0.3, recover_steps=-5), CameoError, "-5 recover steps"),
+        (Request(NETWORK, 0.3, recover_steps=-5), CameoError, "--recover-steps=-5: expected 0"),
         (Request(NETWORK, 0.3, importance="luck"), CameoError, "no importance is called 'luck'"),
         (Request("dctnet-detector", 0.3), CheckpointError, "dctnet-detector cannot be pruned"),
         (Request(NETWORK, 0.3, photos=Path("nowhere")), PhotoError, "there is no folder nowhere"),

@@ -15,7 +15,7 @@ import pytest
 
 from cameo.artifact import Artifact
 from cameo.errors import CheckpointError, OutputError, StageError
-from optimize.precision.progress import progress
+from optimize._conversion.progress import progress
 from pipeline import child, disk, fingerprint, silence
 from pipeline.child import run_in_child
 from pipeline.store import Store
@@ -281,8 +281,8 @@ def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatc
     def keys() -> dict[str, str]:
         fingerprint._source_digest.cache_clear()
         stages: list[Any] = [
-            CompareSpeed("openvino", Path("rival"), "0", "bf16", (8, 8)),
-            CompareSpeed("onnxruntime", Path("rival"), "0", "fp32", (8, 8)),
+            CompareSpeed("openvino", "int8", Path("rival"), "0", "bf16", (8, 8)),
+            CompareSpeed("onnxruntime", "int8", Path("rival"), "0", "fp32", (8, 8)),
             graph_pass("simplify-graph"),
             engine("openvino").builder(EngineOptions()),
             engine("onnxruntime").builder(EngineOptions()),
@@ -300,7 +300,7 @@ def test_editing_a_backend_rebuilds_what_rests_on_it_and_nothing_else(monkeypatc
 def test_what_was_measured_elsewhere_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from validate.speed import CompareSpeed
 
-    stage = CompareSpeed("openvino", Path("rival"), "0", "bf16", (8, 8))
+    stage = CompareSpeed("openvino", "int8", Path("rival"), "0", "bf16", (8, 8))
     keys = {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}
     monkeypatch.setattr(fingerprint, "machine", lambda: {"processor": "another"})
     keys |= {fingerprint.stage_key(stage, "0"), fingerprint.stage_key(Shout(), "0")}

@@ -32,10 +32,10 @@ def normal(name: str, shape: Shape, std: float = 1.0, mean: float = 0.0, salt: s
     """Gaussian float32 of the shape."""
     values = np.asarray(generator(name, salt).standard_normal(tuple(shape), dtype=np.float32))
     if std != 1.0:
-        values = values * np.float32(std)
+        values *= np.float32(std)
     if mean != 0.0:
-        values = values + np.float32(mean)
-    return np.asarray(values, np.float32)
+        values += np.float32(mean)
+    return values
 
 
 def uniform(name: str, shape: Shape, low: float = -1.0, high: float = 1.0, salt: str = "") -> Array:

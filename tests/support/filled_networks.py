@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tests.support import fill
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ def filled(network: nn.Module) -> Any:
     import torch
 
     shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    weights = {key: torch.tensor(array) for key, array in fill.fill_state_dict(shapes).items()}
-    network.load_state_dict(weights, strict=True)
+    weights = {key: torch.from_numpy(np.asarray(array)) for key, array in fill.fill_state_dict(shapes).items()}
+    network.load_state_dict(weights, strict=True, assign=True)
     return network.eval()
 
 

@@ -26,12 +26,19 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "retinaface_r50": tuple(f"{case}/{output}" for case in "ab" for output in ("loc", "conf", "landms")),
     "parsenet": ("a/mask", "a/img"),
     "rrdbnet": ("x1/out", "x2/out", "x4/out"),
+    "curricularface_ir100": ("a/embed",),
+    "recon_resnet50_bfm": (
+        "a/coeff",
+        *(f"bfm/{case}/{kind}" for case in ("a", "zero", "rand") for kind in ("coeff", "kp17")),
+    ),
     "dctnet_generator": tuple(
         f"{net}/noise60x44/{kind}" for net in ("cartoon_h", "cartoon_bg") for kind in ("u8", "float")
     ),
     "dctnet_detector_standin": ("noise/boxes", "noise/scores", "noise/num"),
     "dctnet_keypoints_standin": ("noise/prediction",),
     "dctnet_flow": ("global_mask",),  # an ellipse
+    "fusion_flow": ("mask_enhance_512",),  # a rectangle
+    "aei_net": ("a/Y",),
     "geometry": (
         "points",
         *(f"{flow}/tfm_inv/{index}" for flow in ("fusion", "dct", "gpen") for index in range(12)),

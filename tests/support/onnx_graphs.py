@@ -28,12 +28,17 @@ def model(
 
 def run(graph: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """All outputs, computed by ONNX Runtime."""
+    return opened(graph)(feeds)
+
+
+def opened(graph: onnx.ModelProto) -> Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]:
+    """`run` of a graph that is opened once for many feeds."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [np.asarray(output) for output in session.run(None, dict(feeds))]
+    return lambda feeds: [np.asarray(output) for output in session.run(None, dict(feeds))]
 
 
 def box_filter() -> onnx.ModelProto:

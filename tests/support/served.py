@@ -1,4 +1,4 @@
-"""A server with a model of the test's making, in a thread (`serving`) or a process (`python -m`), and its clients."""
+"""A server with a network of the test's making, in a thread (`serving`) or a process (`python -m`), and its clients."""
 
 from __future__ import annotations
 
@@ -7,62 +7,121 @@ import io
 import json
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from cameo.errors import EngineError, RequestError
+import cameo.flows
+from cameo.errors import EngineError
 from cameo.server import PhotoServer, ServeOptions, serve
-from cameo.server.app import listener
-from cameo.server.door import Hosts
+from cameo.server.listening import listener
+from cameo.server.offers import Offer
+from cameo.server.refusals import Hosts
+from cameo.session import Tensor
+from cameo.testing import FakeSession, InProcess, fake_bundle
+from cameo.workers.calls import Served, WorkOptions
+from cameo.workers.crew import Crew
+from cameo.workers.work import Work
 
 WEDGING, SLOW, LARGE = 251, 252, 253
 """Photos of this value stay inside for ever, for half a second, or have a result of 15 MB."""
 
+FLOWS = Path(__file__).parent / "flows"
 
-class Model:
-    """A loaded model that inverts photos once `gate` is open, and fails on black ones or with `error`."""
 
-    def __init__(self) -> None:
+class Model(FakeSession):
+    """A network that inverts photos once `gate` is open, in so many `seconds`; fails on black ones or with `error`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(self._inverted, batches=(1,))
+        self._seconds = seconds
         self.gate = threading.Event()
         self.gate.set()
         self.ran = 0
         self.closed = False
         self.error: Exception | None = None
-        self.bundle = SimpleNamespace(manifest=SimpleNamespace(model="test"))
-        self.engines = {"net": SimpleNamespace(engine="onnxruntime", precision="fp32")}
-        self.takes: tuple[str, ...] = ("photo",)
-        self.per_call: tuple[Any, ...] = ()
 
-    def describe(self) -> str:
-        return "an inverter"
-
-    def request(self, **given: Any) -> Any:
-        if given:
-            raise RequestError(f"test has no option {', '.join(given)}")
-        return None
-
-    def run(self, photos: Any, request: Any = None) -> SimpleNamespace:
-        photo = photos["photo"].pixels
+    def _inverted(self, photo: Tensor) -> Mapping[str, Tensor]:
         assert self.gate.wait(20)
         self.ran += 1
         if self.error:
             raise self.error
         if not photo.any():
             raise EngineError("the engine failed: restart it")
-        time.sleep({WEDGING: 1000.0, SLOW: 0.5}.get(int(photo.flat[0]), 0.0))
+        time.sleep({WEDGING: 1000.0, SLOW: 0.5}.get(int(photo.flat[0]), self._seconds))
         if photo.flat[0] == LARGE:
-            photo = np.random.default_rng(0).integers(0, 255, (2000, 3000, 3), np.uint8)
-        return SimpleNamespace(image=255 - photo, faces=(1, 2), note="Grün: 100 %.")
+            photo = np.random.default_rng(0).integers(0, 255, (1, 2000, 3000, 3), np.uint8)
+        return {"result": 255 - photo}
 
     def close(self) -> None:
         self.closed = True
+
+
+@contextmanager
+def bundle_of(model: Model, flow: str = "inverter") -> Iterator[Path]:
+    """A bundle of one of the flows in `FLOWS`, whose network is `model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = cameo.flows.__path__
+        cameo.flows.__path__ = [*before, str(FLOWS)]
+        try:
+            with fake_bundle(Path(folder) / flow, flow, {"net": model}) as bundle:
+                yield bundle
+        finally:
+            cameo.flows.__path__ = before
+            sys.modules.pop(f"cameo.flows.{flow}", None)
+            vars(cameo.flows).pop(flow, None)
+
+
+class Hiring:
+    """Workers in threads of this process, one after the other; none can be opened while they are `broken`."""
+
+    def __init__(self, served: Sequence[Served], work: WorkOptions | None = None) -> None:
+        self.broken = False
+        self._served, self._work = served, work or WorkOptions()
+        self._hired: list[InProcess] = []
+
+    def __call__(self) -> InProcess:
+        work = Work(self._served, self._work)
+        if self.broken:
+            raise EngineError("no engine")
+        self._hired.append(InProcess(work))
+        return self._hired[-1]
+
+    def kill(self) -> None:
+        """End the worker that there is."""
+        self._hired[-1].kill()
+
+
+def in_process(served: Sequence[Served], options: ServeOptions, hire: Hiring | None = None) -> Crew:
+    """A crew of one worker in threads of this process."""
+    return Crew([hire or Hiring(served)], options.crew)
+
+
+@contextmanager
+def photo_server(
+    *served: Served | Path,
+    options: ServeOptions | None = None,
+    work: WorkOptions | None = None,
+    hosts: Hosts | None = None,
+    hire: Hiring | None = None,
+) -> Iterator[PhotoServer]:
+    """A server of these models or bundles, in this process; it must end within seconds."""
+    models = [Served("test", one) if isinstance(one, Path) else one for one in served]
+    options = options or ServeOptions()
+    crew = in_process(models, options, hire or Hiring(models, work))
+    server = PhotoServer([Offer.of(one) for one in models], crew, options, hosts)
+    try:
+        crew.open()
+        yield server
+    finally:
+        assert server.close(10)
 
 
 def png(value: int, shape: tuple[int, int] = (8, 6)) -> bytes:
@@ -71,11 +130,11 @@ def png(value: int, shape: tuple[int, int] = (8, 6)) -> bytes:
     return buffer.getvalue()
 
 
-class Served:
-    """A running server: its port, its model and uvicorn's state of it."""
+class Running:
+    """A running server: its port, its network, its workers, and uvicorn's state of it."""
 
-    def __init__(self, model: Model, port: int, state: Any) -> None:
-        self.model, self.port, self.state = model, port, state
+    def __init__(self, model: Model, port: int, hiring: Hiring, state: Any) -> None:
+        self.model, self.port, self.hiring, self.state = model, port, hiring, state
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         """A connection that has sent so much."""
@@ -143,26 +202,31 @@ def wait_for(condition: Callable[[], bool], within_s: float = 10) -> None:
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[Served]:
+def serving(work: WorkOptions | None = None, flow: str = "inverter", **options: Any) -> Iterator[Running]:
     """A server on a free port, in a thread; it must end within seconds."""
     model, limits = Model(), ServeOptions(**{"grace_s": 0.5, **options})
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with ExitStack() as stack:
+        bundle = stack.enter_context(bundle_of(model, flow))
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         hosts = Hosts.bound_to("127.0.0.1", "127.0.0.1", limits.allow_hosts)
-        server = PhotoServer(lambda: model, limits, hosts)  # type: ignore[arg-type, return-value]
+        hiring = Hiring([Served("test", bundle)], work)
+        server = stack.enter_context(photo_server(bundle, options=limits, hosts=hosts, hire=hiring))
         running = listener(server, limits)
         thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
         wait_for(lambda: running.started)
         try:
-            yield Served(model, listening.getsockname()[1], running.server_state)
+            yield Running(model, listening.getsockname()[1], hiring, running.server_state)
         finally:
             model.gate.set()
             running.should_exit = True
             thread.join(10)
             assert not thread.is_alive()
-            assert server.close(10)
-            assert model.closed
+    assert model.closed
 
 
 if __name__ == "__main__":
-    serve(Model, ServeOptions(**json.loads(sys.argv[1])), "127.0.0.1", 0)  # type: ignore[arg-type]
+    with bundle_of(Model()) as folder:
+        models = [Served("test", folder)]
+        limits = ServeOptions(**json.loads(sys.argv[1]))
+        serve(models, lambda: in_process(models, limits), limits, "127.0.0.1", 0)

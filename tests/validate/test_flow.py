@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cameo.artifact import sha256_of, size_of
+from cameo.artifact import Artifact, sha256_of, size_of
 from cameo.bundle import Bundle, EngineEntry, Manifest, NetworkEntry, StoredFile
 from cameo.colour import without_colour
 from cameo.images import read_photo
@@ -16,7 +16,7 @@ from metrics.measurement import Gate, find
 from metrics.timing import Rounds
 from tests.support.frozen_graphs import write_small
 from tests.validate.bundles import EDGE, swap_channels
-from validate.compare import ValidationOptions, run_validation
+from validate.bundle import ValidationOptions, run_validation
 from validate.flow import FlowComparison
 from validate.results import FlowResult
 
@@ -46,7 +46,7 @@ def bundle(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
     def network(name: str) -> NetworkEntry:
         broken = "swapped.onnx" if name == "dctnet-head" else "faithful.onnx"
-        engines = (entry("fp32", "faithful.onnx"), entry("swapped", broken))
+        engines = (entry("fp32", "faithful.onnx"), entry("int8", broken))
         return NetworkEntry(name, edges[0], edges[1], engines[0].file, {}, engines)
 
     manifest = Manifest("test", "dctnet", {name: network(name) for name in NETWORKS}, {}, {})
@@ -71,7 +71,7 @@ def test_a_faithful_engine_makes_the_same_photo_and_a_broken_one_does_not(compar
 
 
 def test_a_photo_without_colour_is_compared_as_any_other(
-    bundle: Bundle, weights: dict[str, Path], tmp_path: Path
+    bundle: Bundle, weights: dict[str, Path], tmp_path: Path, sessions_in_process: None
 ) -> None:
     result = FlowComparison(bundle, weights, OPTIONS).run({"grey": without_colour(read_photo(PHOTO))}, tmp_path)
     faithful = result.engines[0].subject
@@ -87,7 +87,7 @@ def test_the_face_is_cut_out_measured_and_pictured(compared) -> None:
     assert 30 < faithful.faces[0].eye_distance_px < 60
     assert faithful.faces[0].fidelity["max_difference"] <= 1
     assert find(broken.subject.measurements, "psnr/face") < find(broken.subject.measurements, "psnr")
-    assert [pair.subject for pair in comparison.faces] == ["flow/onnxruntime-fp32", "flow/onnxruntime-swapped"]
+    assert [pair.subject for pair in comparison.faces] == ["flow/onnxruntime-fp32", "flow/onnxruntime-int8"]
     assert [picture.subject for picture in comparison.pictures] == [pair.subject for pair in comparison.faces]
 
 
@@ -103,17 +103,18 @@ def test_original_and_engines_are_timed_and_weighed_apart(compared) -> None:
 
 
 def test_gates_of_the_flow_hold_for_it_alone_and_unreadable_photos_are_named(
-    bundle: Bundle, weights: dict[str, Path], tmp_path: Path
+    bundle: Bundle, weights: dict[str, Path], tmp_path: Path, sessions_in_process: None
 ) -> None:
     torn = tmp_path / "torn.jpg"
     torn.write_bytes(PHOTO.read_bytes()[:300])
     gates = [Gate("psnr", 45, network="flow"), Gate("max_difference/face", 2, network="flow", precision="fp32")]
-    report = run_validation(bundle.folder, weights, [torn, PHOTO], gates, OPTIONS)
-    assert [str(gate.measurement.subject) for gate in report.failures] == ["flow/onnxruntime-swapped"]
-    assert {gate.measurement.subject for gate in report.gates} == {"flow/onnxruntime-fp32", "flow/onnxruntime-swapped"}
+    originals = {name: Artifact.of(path) for name, path in weights.items()}
+    report = run_validation(bundle.folder, originals, [torn, PHOTO], gates, OPTIONS)
+    assert [str(gate.measurement.subject) for gate in report.failures] == ["flow/onnxruntime-int8"]
+    assert {gate.measurement.subject for gate in report.gates} == {"flow/onnxruntime-fp32", "flow/onnxruntime-int8"}
     assert [photo.name for photo in report.photos] == ["photo.jpg"]
     assert [photo.name for photo in report.skipped_photos] == ["torn.jpg"]
     assert "torn.jpg" in report.skipped_photos[0].why
-    networks_only = run_validation(bundle.folder, weights, [PHOTO], gates, replace(OPTIONS, flow=False))
+    networks_only = run_validation(bundle.folder, originals, [PHOTO], gates, replace(OPTIONS, flow=False))
     assert networks_only.flow is None
     assert networks_only.unchecked_gates == tuple(gates)

@@ -19,6 +19,7 @@ from cameo.errors import OutputError
 from metrics.measurement import Gate, Measurement, hold
 from validate.page import render
 from validate.page.environment import environment
+from validate.page.words import title
 from validate.pictures import FlowPicture, compare_pictures, face_pair, full_scale, heatmap, shrink
 from validate.report import write
 from validate.results import (
@@ -222,10 +223,19 @@ def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
     of_flow = Gate("landmark_shift_share", 5, "openvino", "int8", "flow", "balanced")
     words = _Page(render(replace(_report(), unchecked_gates=(of_flow, Gate("max_difference/boxes", 1e-4))))).words
     assert "of its eyes' distance of openvino int8 (balanced) in the whole flow (limit 5 %)" in words
+    assert title("identity_shift/to-face") == "Change of likeness (to the face)"
     assert "Largest difference (boxes) of every engine in every network (limit 0.0001)" in words
     broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
     assert "failed" in _Page(render(broken)).words
     assert "0 of 1" in _Page(render(broken)).words
+
+
+def test_what_stands_alone_is_clear_alone() -> None:
+    words = _Page(render(_report())).words
+    assert "Fastest engine 1.50 × the original's throughput: dctnet-background/openvino-fp32" in words
+    assert "2026\N{NON-BREAKING HYPHEN}01\N{NON-BREAKING HYPHEN}02" in render(_report()), "no line breaks within a date"
+    restoring = _Page(render(replace(_with_flow(), model="gpen-bfr-512"))).words
+    assert "Both were opened with max_faces=6 (restore at most so many" in restoring
 
 
 def test_the_verdict_says_how_many_engines_it_speaks_of() -> None:
@@ -308,7 +318,7 @@ def test_the_page_shows_the_flow_its_faces_and_what_was_skipped() -> None:
     for said in (
         "The whole flow against the original",
         "Test's <finder> found the points again in both",
-        "With max_faces 6.",
+        "Both were opened with max_faces=6.",
         "0.73 px",
         "1.6 %",
         "1 face",
@@ -316,7 +326,7 @@ def test_the_page_shows_the_flow_its_faces_and_what_was_skipped() -> None:
         "a.jpg: 44.5 dB, its points moved by 1.6 % of the eyes' distance",
         "a.jpg: ∞, its points are lost",
         "its points are not found in the original's result",
-        "1 photo skipped, not to be read",
+        "1 photo skipped",
         "torn & broken.jpg: it ends <early>",
     ):
         assert said in page.words, said
@@ -364,6 +374,26 @@ def test_published_figures_stand_only_beside_runs_of_their_size() -> None:
     small = replace(report.networks[0], fidelity_sizes=((256, 256),))
     page = _Page(render(replace(report, networks=(small,))))
     assert not [attrs for tag, attrs in page.tags if tag == "rect" and attrs["class"] == "bar published"]
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "published"),
+    [
+        ("face-fusion", (720, 1280), 2),
+        ("face-fusion", (2000, 3000), 4),
+        ("face-fusion", (480, 640), 0),
+        ("dctnet", (2000, 3000), 0),
+    ],
+)
+def test_figures_of_a_whole_flow_stand_beside_flows_of_photos_as_large(
+    model: str, size: tuple[int, int], published: int
+) -> None:
+    report = _with_flow()
+    assert report.flow is not None
+    shown = render(replace(report, model=model, flow=replace(report.flow, latency_size=size)))
+    before, flow = render(replace(report, model=model, flow=None)), "bar published"
+    assert shown.count(flow) - before.count(flow) == 2 * published
+    assert (">out of memory<" in shown) is (published == 4)
 
 
 def test_heatmap_shows_a_single_changed_pixel_at_a_known_scale() -> None:

@@ -46,12 +46,12 @@ def test_int8_is_recommended_where_it_is_faster(
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     for name, seconds in (("int8", own), ("rival", 1.0)):
         (tmp_path / name).write_text(str(seconds))
-    stage = CompareSpeed("openvino", tmp_path / "rival", "0" * 64, "bf16", (8, 8), batch=2)
+    stage = CompareSpeed("openvino", "int8", tmp_path / "rival", "0" * 64, "bf16", (8, 8), batch=2)
     facts = stage.run(tmp_path / "int8", tmp_path / "speed.json")
     assert facts["recommended"] is recommended
     assert facts["speedup"] == pytest.approx(1 / own, abs=0.01)
     assert facts == json.loads((tmp_path / "speed.json").read_text())
-    assert sentence(facts).endswith("use int8" if recommended else "use bf16")
+    assert sentence("int8", facts).endswith("use int8" if recommended else "use bf16")
 
 
 def test_engines_built_ahead_are_judged_by_their_plans(tmp_path: Path) -> None:

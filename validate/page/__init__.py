@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from cameo.modes import MODES
 from metrics.measurement import Measurement, find
 from validate.page.environment import environment
-from validate.page.parts import parts, tightest
-from validate.page.words import shown, subject, title
+from validate.page.sections import parts, tightest
+from validate.page.words import shown, subject
 from validate.pictures import FlowPicture
 from validate.results import Report
 
-# Metric, heading, which value to show, and of engines of which precision ("" for all), in the usual mode.
-_HIGHLIGHTS: tuple[tuple[str, str, Callable[..., Measurement], str], ...] = (
-    ("throughput_ratio", "Fastest engine", max, ""),
-    ("peak_rss_ratio", "Leanest engine", min, ""),
-    ("max_difference", "Least faithful fp32 engine", max, "fp32"),
+# Metric, heading, what the value is of, which to show, and of engines of which precision ("" for all), in usual mode.
+_HIGHLIGHTS: tuple[tuple[str, str, str, Callable[..., Measurement], str], ...] = (
+    ("throughput_ratio", "Fastest engine", "the original's throughput", max, ""),
+    ("peak_rss_ratio", "Leanest engine", "the original's peak RSS", min, ""),
+    ("max_difference", "Least faithful fp32 engine", "the largest difference from the original", max, "fp32"),
 )
 
 
@@ -42,11 +42,11 @@ def render(report: Report, flow: FlowPicture | None = None) -> str:
 def _tiles(report: Report) -> Iterator[Tile]:
     """What the gates say, and the extremes of the networks that make pictures."""
     gates = tightest(report.gates)
-    yield Tile("Gates that hold", f"{sum(gate.passed for gate in gates)} of {len(gates)}", "")
+    yield Tile("Gates that hold", f"{sum(gate.passed for gate in gates)} of {len(gates)}", f"{report.judged} judged")
     engines = [e for e in report.engines if e.mode == MODES[0] and find(e.subject.measurements, "psnr") is not None]
-    for name, heading, best, precision in _HIGHLIGHTS:
+    for name, heading, of, best, precision in _HIGHLIGHTS:
         covered = [e.subject for e in engines if precision in ("", e.precision)]
         found = [m for one in covered for m in one.measurements if m.metric == name]
         if found:
             chosen = best(found, key=lambda m: m.value)
-            yield Tile(heading, shown(chosen), f"{title(name)}, {subject(chosen.subject)}")
+            yield Tile(heading, shown(chosen), f"{of}: {subject(chosen.subject)}")

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from validate.page import words
 from validate.pictures import scale_bar
+from validate.stages import TOLERANCE
 
 
 @cache
@@ -28,4 +29,5 @@ def environment() -> Environment:
     made.filters["json"] = partial(json.dumps, indent=2, ensure_ascii=False)
     made.tests.update(nan=math.isnan, infinite=math.isinf)
     made.globals["scale_bar"] = scale_bar
+    made.globals["stage_tolerance"] = lambda: TOLERANCE
     return made

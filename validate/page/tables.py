@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from metrics import FACE, metric_names
 from validate.page.words import number, pixels, shown, title, unit
-from validate.results import FlowResult, NetworkResult, Subject
+from validate.results import FlowResult, NetworkResult, StageResult, Subject
 
 Subjects = Sequence[tuple[str, Subject]]
 """Labels, and what was measured of those."""
@@ -24,6 +24,26 @@ class Table:
 def subjects_of(compared: NetworkResult | FlowResult) -> Subjects:
     """The original, and every engine that ran."""
     return [("original", compared.original), *((engine.label, engine.subject) for engine in compared.ran)]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage of the flow, in words, and how far each engine that ran is off there."""
+
+    heading: str
+    rows: int
+    engines: Sequence[StageResult]
+
+
+def stage_rows(flow: FlowResult) -> list[StageRow]:
+    """The stages in the order of the flow, side by side for all engines; none where none was recorded."""
+    recorded = [engine.stages for engine in flow.ran if engine.stages]
+    return [StageRow(_stage(beside[0]), beside[0].rows, beside) for beside in zip(*recorded, strict=True)]
+
+
+def _stage(stage: StageResult) -> str:
+    """A stage in words ("fusion-generator ← image", "faces → points")."""
+    return f"{stage.network} {'→' if stage.made else '←'} {stage.edge}"
 
 
 def figures(subjects: Subjects, wanted: Callable[[str], bool]) -> Table:

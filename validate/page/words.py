@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
+from datetime import UTC, datetime
 
 from cameo.modes import MODES
-from metrics import known
+from metrics import identity, known
 from metrics.measurement import Gate, Measurement
 from metrics.sizes import Size
 from validate.fidelity import OUTPUT_DIFFERENCE
@@ -20,6 +21,8 @@ def title(metric: str) -> str:
     name, _, about = metric.partition("/")
     heading = known()[name].title
     about = "worst face" if f"/{about}" == FACE else about
+    if name in {metric.name for metric in identity.METRICS}:
+        about = about.replace("to-", "to the ", 1)
     return f"{heading} ({about})" if about else heading
 
 
@@ -65,6 +68,12 @@ def shown(measurement: Measurement | None) -> str:
 def count(things: int, name: str) -> str:
     """How many there are of what: one photo is "1 photo", two are "2 photos"."""
     return f"{things} {name}{'' if things == 1 else 's'}"
+
+
+def moment(created: str) -> str:
+    """A time in ISO 8601 as people write it, with nothing to break a line at: 2026‑11‑26 18:59 UTC."""
+    told = datetime.fromisoformat(created).astimezone(UTC)
+    return f"{told:%Y-%m-%d %H:%M} UTC".replace("-", "\N{NON-BREAKING HYPHEN}").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def pixels(size: Size) -> str:

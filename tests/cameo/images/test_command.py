@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from cameo import commands
-from cameo.faces.restoring import FaceRestorer
+from cameo.command_line import _model
+from cameo.faces.restoring import ALIGNED, FaceRestorer
 from cameo.flows import dctnet, gpen, gpen_face
 from cameo.images import Picture, read_photo
 from cameo.testing import image_session
@@ -25,13 +26,13 @@ NOTE = "The photo was odd."
 NO_FACE = "No face was found, so none was restored."
 RESTORING = gpen.GpenFlow(FaceRestorer(SAME, 64), Finds())
 FLOWS = {
-    "dctnet": (Door(dctnet, dctnet.DctNetFlow(SAME, SAME, Finds())), ""),
-    "gpen": (Door(gpen, RESTORING), NO_FACE),
-    "gpen aligned": (Door(gpen, RESTORING, gpen.Request(aligned=True)), ""),
-    "gpen-face": (
-        opened(gpen_face, {"gpen-inpainting-64": SAME}),
-        "The whole photo was taken as one aligned face.",
+    "dctnet": (
+        Door(dctnet, dctnet.DctNetFlow(dctnet.Networks(SAME, SAME), Finds())),
+        "No face was found: all of the photo was drawn as background.",
     ),
+    "gpen": (Door(gpen, RESTORING), NO_FACE),
+    "gpen aligned": (Door(gpen, RESTORING, gpen.Request(aligned=True)), ALIGNED),
+    "gpen-face": (opened(gpen_face, {"gpen-inpainting-64": SAME}), ALIGNED),
 }
 
 
@@ -46,9 +47,15 @@ def test_note_of_the_photo_is_in_the_outcome(name):
 def run(monkeypatch, tmp_path):
     """`cameo run` of a model that changes nothing, on the bytes of a photo; gives the exit code and the result."""
     door = FLOWS["gpen"][0]
-    model = SimpleNamespace(run=lambda photos, progress: door.run(photos[0], progress), describe=lambda: "a model")
-    monkeypatch.setattr(commands, "_load", lambda parsed: nullcontext(model))
-    monkeypatch.setattr(commands, "_flow_of", lambda bundle: gpen)
+    model = SimpleNamespace(
+        run=lambda photos, progress: door.run(photos["photo"], progress),
+        describe=lambda: "a model",
+        bundle=SimpleNamespace(manifest=SimpleNamespace(model="model")),
+        engines={},
+        notes=(),
+    )
+    monkeypatch.setattr(_model, "load", lambda parsed, consent, allow_truncated: nullcontext(model))
+    monkeypatch.setattr(_model, "flow_of", lambda bundle: gpen)
 
     def run(content, *options, suffix=".png"):
         photo, result = tmp_path / "photo.jpg", tmp_path / f"result{suffix}"

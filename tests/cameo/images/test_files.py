@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile, features
 
 from cameo.errors import PhotoError
-from cameo.images import read_photo, read_picture
+from cameo.images import Encoding, encode_image, megapixels, read_photo, read_picture
 from cameo.images.files import READABLE
 from tests.support import fill
 from tests.support.photo_files import file_of
@@ -175,3 +175,18 @@ def test_threads_decode_at_the_same_time(monkeypatch):
         thread.join()
     assert len(found) == 2
     assert warnings.filters == before
+
+
+def test_megapixels_are_known_from_headers():
+    image = np.zeros((300, 500, 3), np.uint8)
+    files = [encode_image(image, suffix) for suffix in (".png", ".jpg", ".webp")]
+    assert megapixels(files) == pytest.approx(0.45)
+    assert megapixels([files[0][:200], b"nothing", b""]) == pytest.approx(0.15)
+
+
+def test_how_hard_a_png_tries_changes_no_pixel():
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    usual, quick = encode_image(noise, ".png"), encode_image(noise, ".png", how=Encoding(png_level=1))
+    assert usual != quick
+    np.testing.assert_array_equal(read_photo(quick), noise)
+    assert len(encode_image(noise, ".jpg", how=Encoding(quality=20))) < len(encode_image(noise, ".jpg"))

@@ -42,6 +42,11 @@ def test_panoramas_pass(width, height):
 def test_own_limit():
     with pytest.raises(PhotoTooLarge, match="expected at most 63"):
         read_picture(LEVEL, ReadOptions(max_pixels=63))
+    hard = ReadOptions(max_side=3000)
+    assert read_picture(np.zeros((3000, 3000, 3), np.uint8), hard).pixels.shape == (3000, 3000, 3)
+    for source in (bomb(3001, 30), bomb(30, 3001), np.zeros((3001, 30), np.uint8), Image.new("L", (3001, 30))):
+        with pytest.raises(PhotoTooLarge, match="expected sides of at most 3000: shrink it"):
+            read_picture(source, hard)
 
 
 @pytest.mark.parametrize("source", [file_of(Image.fromarray(LEVEL)), file_of(Image.fromarray(LEVEL), "JPEG")])

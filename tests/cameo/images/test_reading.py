@@ -173,12 +173,25 @@ def test_bytes_are_those_of_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.gif", r"suffix '\.gif', expected \.png"), ("a", "no suffix"), ("missing/a.png", "folder .* does not exist")],
+    [
+        ("a.gif", r"suffix '\.gif', expected \.png"),
+        ("a", "no suffix"),
+        ("file/b/a.png", "file is a file, expected a fol"),
+    ],
 )
 def test_output_is_checked_before_the_work(tmp_path, name, message):
+    (tmp_path / "file").touch()
     for act in (check_output, lambda path: write_image(path, UPRIGHT)):
         with pytest.raises(OutputError, match=message):
             act(tmp_path / name)
+
+
+def test_a_missing_folder_is_made_when_it_is_written_to(tmp_path):
+    path = tmp_path / "new" / "and" / "deep" / "a.png"
+    assert check_output(path) == "PNG"
+    assert not (tmp_path / "new").exists()
+    write_image(path, UPRIGHT)
+    np.testing.assert_array_equal(read_photo(path), UPRIGHT)
 
 
 def test_folder_is_no_output(tmp_path):

@@ -1,0 +1,572 @@
+"""Rows of many callers through one device: together where it fits, pays and changes nothing; each gets its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cameo.batches import run_rows
+from cameo.batching import Batched, Device
+from cameo.batching.batched import key_of
+from cameo.batching.device import Row
+from cameo.batching.refusals import Refusals
+from cameo.errors import EngineError, OutOfMemory, PhotoTooLarge
+from cameo.memory.budget import Budget
+from cameo.memory.need import Need
+from cameo.memory.room import Room
+from cameo.session import Session, Tensor
+from cameo.testing import FakeSession, Strain, image_session
+
+SIDE = 8
+
+
+def picture(value: int, side: int = SIDE) -> Tensor:
+    return np.full((1, side, side, 3), value, np.uint8)
+
+
+class Gate(Session):
+    """Runs `session` when it is let; counts the batches that came."""
+
+    def __init__(self, session: FakeSession) -> None:
+        self._session = session
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self.open, self.entered = threading.Event(), threading.Event()
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self.entered.set()
+        assert self.open.wait(20)
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def batched(session: Session, **options: Any) -> Iterator[Batched]:
+    device = Device()
+    try:
+        yield Batched(session, device, "net", **options)
+    finally:
+        device.close()
+
+
+def inverted(strain: Strain | None = None) -> FakeSession:
+    return image_session(lambda image: 255 - image, strain)
+
+
+def together(network: Batched, gate: Gate, feeds: list[Tensor], first: Tensor | None = None) -> list[Any]:
+    """The results, or errors, of callers who all wait before the device takes the next batch."""
+    with ThreadPoolExecutor(len(feeds) + 1) as pool:
+        blocker = pool.submit(network.run, {"image": picture(0, 4) if first is None else first})
+        assert gate.entered.wait(20)
+        came, note_arrival = [], network.note_arrival
+        network.note_arrival = lambda now: (came.append(now), note_arrival(now))[1]  # type: ignore[method-assign]
+        calls = [pool.submit(network.run, {"image": feed}) for feed in feeds]
+        eventually(lambda: len(came) == len(feeds))
+        with network._device._lock:  # the last one's rows are in line as well
+            gate.open.set()
+        blocker.result(20)
+        return [call.exception(20) or call.result()["result"] for call in calls]
+
+
+def pay(
+    network: Batched, side: int = SIDE, a: float = 0.001, b: float = 0.5, sizes: tuple[int, ...] = (1, 2, 4)
+) -> None:
+    """Let the network have learned what batches cost."""
+    cost = network._cost(key_of({"image": picture(0, side)}))
+    for n in sizes * 3:
+        cost.learn(n, a * n + b)
+
+
+def test_a_batch_of_one_caller_comes_back_as_it_went() -> None:
+    with batched(inverted()) as network:
+        images = np.concatenate([picture(value) for value in range(5)])
+        np.testing.assert_array_equal(network.run({"image": images})["result"], 255 - images)
+
+
+def test_rows_of_several_callers_run_together_where_it_pays() -> None:
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate, exact=False) as network:
+        pay(network)
+        results = together(network, gate, [picture(value) for value in range(1, 5)])
+    assert [int(result[0, 0, 0, 0]) for result in results] == [254, 253, 252, 251]
+    assert [shape[0] for shape in session.shapes] == [1, 4]
+
+
+def test_they_run_alone_where_it_does_not_pay() -> None:
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate) as network:
+        pay(network, a=1.0, b=0.0)
+        together(network, gate, [picture(value) for value in range(1, 5)])
+        assert network.describe().startswith("batches do not pay")
+    assert [shape[0] for shape in session.shapes] == [1] * 5
+
+
+def test_where_a_smaller_picture_does_not_pay_a_larger_one_is_not_tried() -> None:
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate) as network:
+        pay(network, side=4, a=1.0, b=0.0)
+        together(network, gate, [picture(1), picture(2)])
+    assert [shape[0] for shape in session.shapes] == [1] * 3
+
+
+def test_a_trial_comes_after_eight_rows_alone() -> None:
+    """So a photo of a few faces pays for none; each trial of two is compared, and the second is timed."""
+    session = inverted(Strain(run_s=0.01))
+    with batched(session) as network:
+        for _ in range(7):
+            network.run({"image": np.concatenate([picture(1), picture(2)])})
+    assert [shape[0] for shape in session.shapes[:12]] == [*[1] * 8, 2, 1, 1, 1]
+    assert [shape[0] for shape in session.shapes].count(2) == 1
+
+
+def test_a_shape_is_forgotten_when_many_others_came() -> None:
+    """Photos have as many sizes as there are people: what is remembered of each may not add up."""
+    session = inverted()
+    with batched(session) as network:
+        for side in (*range(4, 70), 4):
+            pay(network, side)
+            network.run({"image": np.concatenate([picture(1, side)] * 2)})
+    assert [shape[0] for shape in session.shapes] == [2, 1, 1] * 67
+
+
+def test_shapes_are_kept_apart() -> None:
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate, exact=False) as network:
+        pay(network)
+        results = together(network, gate, [picture(1), picture(2, 16), picture(3)])
+    assert [result.shape[1] for result in results] == [8, 16, 8]
+    assert sorted(shape[:2] for shape in session.shapes) == [(1, 4), (1, 16), (2, 8)]
+
+
+def test_a_batch_that_gives_other_bits_is_not_given_out_and_not_tried_again() -> None:
+    """Of a network whose rows depend on how many there are."""
+    session = image_session(lambda image: image + np.uint8(len(image) - 1))
+    gate = Gate(session)
+    with batched(gate) as network:
+        pay(network)
+        results = together(network, gate, [picture(10), picture(20)])
+        assert [int(result[0, 0, 0, 0]) for result in results] == [10, 20]
+        assert network.describe() == "rows run alone: a batch gave other bits"
+        seen = len(session.shapes)
+        network.run({"image": np.concatenate([picture(1), picture(2)])})
+        assert [shape[0] for shape in session.shapes[seen:]] == [1, 1]
+
+
+def test_whoever_wants_it_so_gets_other_bits() -> None:
+    gate = Gate(image_session(lambda image: image + np.uint8(len(image) - 1)))
+    with batched(gate, exact=False) as network:
+        pay(network)
+        results = together(network, gate, [picture(10), picture(20)])
+    assert [int(result[0, 0, 0, 0]) for result in results] == [11, 21]
+
+
+def test_a_batch_is_compared_once_for_its_size() -> None:
+    session = inverted(Strain(run_s=0.02))
+    with batched(session) as network:
+        pay(network, a=0.0, b=0.02)
+        images = np.concatenate([picture(1), picture(2)])
+        for _ in range(2):
+            np.testing.assert_array_equal(network.run({"image": images})["result"], 255 - images)
+    assert [shape[0] for shape in session.shapes] == [2, 1, 1, 2]
+
+
+def test_out_of_memory_halves_the_batch_remembers_and_loses_nothing() -> None:
+    session = inverted(Strain(most_pixels=3 * SIDE * SIDE))
+    images = np.concatenate([picture(value) for value in range(8)])
+    with batched(session, room=Room(Budget(given=10**9), Need(0, 1, "measured")), exact=False) as network:
+        pay(network, sizes=(1, 2, 4, 8))
+        for _ in range(2):
+            np.testing.assert_array_equal(network.run({"image": images})["result"], 255 - images)
+        assert "memory ran out at 256 pixels at once" in network.describe()
+    assert [shape[0] for shape in session.shapes] == [8, 4, 2, 2, 4, 2, 2, *[2] * 4]
+
+
+def test_what_was_refused_is_tried_again_after_a_while() -> None:
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    assert (refusals.pixels, refusals.rows(10)) == (None, None)
+    refusals.remember(100)
+    refusals.remember(80)
+    assert (refusals.pixels, refusals.rows(10), refusals.rows(100)) == (80, 7, 0)
+    now = 59.0
+    assert refusals.rows(10) == 7
+    now = 60.0
+    assert refusals.rows(10) == 15
+    refusals.remember(160)  # it is still so: believed twice as long
+    now = 179.0
+    assert refusals.rows(10) == 15
+    now = 180.0
+    assert refusals.rows(10) == 31
+    now = 1e9
+    assert (refusals.rows(10) or 0) > 10**9
+
+
+def test_a_network_that_was_refused_tries_larger_batches_later() -> None:
+    now = 0.0
+    strain = Strain(most_pixels=2 * SIDE * SIDE, run_s=0.01)
+    session = inverted(strain)
+    images = np.concatenate([picture(value) for value in range(4)])
+    room = Room(Budget(given=10**9), Need(0, 1, "measured"))
+    with batched(session, room=room, exact=False) as network:
+        network._refusals = Refusals(lambda: now)
+        pay(network, a=0.0, b=0.01)
+        for _ in range(2):
+            network.run({"image": images})
+        assert [shape[0] for shape in session.shapes] == [4, 2, 2, 2, 2]
+        now, session._strain = 61.0, Strain(run_s=0.01)  # a neighbour has ended
+        network.run({"image": images})
+    assert session.shapes[-1][0] == 4
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_many_callers_of_several_shapes_all_get_their_own(lanes: int) -> None:
+    """Whoever leaves the device wakes the next: nobody sleeps for ever, and no lane stays empty."""
+    session = inverted(Strain(run_s=0.001))
+    device = Device(lanes)
+    network = Batched(session, device, "net", exact=False)
+
+    def one(n: int) -> int:
+        with device.visit():
+            value, side, rows = n % 256, (4, 8, 16)[n % 3], 1 + n % 4
+            made = network.run({"image": picture(value, side).repeat(rows, axis=0)})["result"]
+            assert made.shape == (rows, side, side, 3)
+            return 255 - int(made[rows - 1, 0, 0, 0])
+
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(one, range(600), timeout=60)) == [n % 256 for n in range(600)]
+    assert (device._rows, device._running, device.inside) == ([], set(), 0)
+    device.close()
+
+
+def test_out_of_memory_at_one_row_is_a_sentence_for_its_caller() -> None:
+    with (
+        batched(inverted(Strain(most_pixels=10))) as network,
+        pytest.raises(OutOfMemory, match="ran out in net at a sin"),
+    ):
+        network.run({"image": picture(1)})
+
+
+def test_an_error_reaches_the_callers_of_its_rows_alone() -> None:
+    def fails(feeds: Mapping[str, Tensor]) -> Exception | None:
+        return EngineError("this picture is cursed") if (feeds["image"] == 13).any() else None
+
+    gate = Gate(inverted(Strain(fails=fails)))
+    with batched(gate, exact=False) as network:
+        pay(network)
+        results = together(network, gate, [picture(1), picture(13), picture(3), picture(4)])
+    assert isinstance(results[1], EngineError)
+    assert [int(result[0, 0, 0, 0]) for result in (results[0], *results[2:])] == [254, 252, 251]
+
+
+def test_a_bug_reaches_them_too() -> None:
+    with batched(inverted(Strain(fails=lambda feeds: ZeroDivisionError("a bug")))) as network:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            network.run({"image": picture(1)})
+        network._session = inverted()
+        network.run({"image": picture(1)})  # and the device goes on
+
+
+def test_a_caller_of_one_row_does_not_wait_for_all_of_another() -> None:
+    """Fair queueing: the row of the second caller runs after at most one of the first, who came before with ten."""
+    order: list[int] = []
+
+    def note(feeds: Mapping[str, Tensor]) -> None:
+        order.extend(int(row[0, 0, 0]) for row in feeds["image"])
+
+    gate = Gate(inverted(Strain(fails=note)))
+    with batched(gate) as network:
+        pay(network, a=1.0, b=0.0)
+        together(network, gate, [np.concatenate([picture(1)] * 10), picture(2)])
+    assert order.index(2) <= 2
+
+
+def test_what_the_room_has_no_place_for_is_refused_in_one_sentence() -> None:
+    room = Room(Budget(given=1000), Need(0, 10, "measured"))
+    with batched(inverted(), room=room) as network:
+        with pytest.raises(
+            PhotoTooLarge, match="0.00 megapixels in net, the budget of 0 MiB has room for 0.00: shrink"
+        ):
+            network.run({"image": picture(1, 16)})
+        network.run({"image": picture(1)})
+
+
+def test_the_room_bounds_batches() -> None:
+    session = inverted()
+    with batched(session, room=Room(Budget(given=3 * SIDE * SIDE), Need(0, 1, "measured")), exact=False) as network:
+        pay(network)
+        assert network.rows_at_once(SIDE * SIDE) == 3
+        network.run({"image": np.concatenate([picture(value) for value in range(6)])})
+    assert [shape[0] for shape in session.shapes] == [2, 2, 2]
+
+
+def test_rows_of_a_flow_are_handed_over_as_they_fit() -> None:
+    with batched(inverted()) as network:
+        rows = ({"image": picture(value)[0]} for value in range(7))
+        assert [int(row["result"][0, 0, 0]) for row in run_rows(network, rows)] == [255 - value for value in range(7)]
+
+
+def test_feeds_that_make_no_rows_are_refused_by_the_engine_itself() -> None:
+    def refuse(feeds: Mapping[str, Tensor]) -> Exception:
+        return EngineError("wrong feeds")
+
+    with batched(inverted(Strain(fails=refuse))) as network, pytest.raises(EngineError, match="wrong feeds"):
+        network.run({"image": picture(1), "other": np.zeros((2, 3), np.float32)})
+
+
+def test_a_lone_caller_runs_its_rows_itself() -> None:
+    """A thread per device would leave its heap behind with every model that was loaded and closed."""
+    runners: list[threading.Thread] = []
+
+    def note(feeds: Mapping[str, Tensor]) -> None:
+        runners.append(threading.current_thread())
+
+    before = set(threading.enumerate())
+    for value in range(3):
+        with batched(inverted(Strain(fails=note))) as network:
+            network.run({"image": np.concatenate([picture(value), picture(9)])})
+            assert set(threading.enumerate()) <= before
+    assert runners == [threading.current_thread()] * 6
+
+
+def test_one_caller_at_a_time_owns_the_device() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def note(feeds: Mapping[str, Tensor]) -> None:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+
+    with batched(inverted(Strain(fails=note))) as network, ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda value: network.run({"image": picture(value)})["result"], range(50)))
+    assert set(most) == {1}
+    assert [int(one[0, 0, 0, 0]) for one in made] == [255 - value for value in range(50)]
+
+
+def test_who_is_interrupted_while_it_runs_others_rows_gives_them_back() -> None:
+    """The first caller runs both rows and is interrupted; the second's row runs all the same."""
+    interrupted = threading.Event()
+
+    def once(feeds: Mapping[str, Tensor]) -> None:
+        if len(feeds["image"]) == 2 and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    gate = Gate(inverted(Strain(fails=once)))
+    with batched(gate, exact=False) as network:
+        pay(network)
+        results = together(network, gate, [picture(1), picture(2)])
+        device = network._device
+        assert (device._rows, device._running) == ([], set())
+    assert interrupted.is_set()
+    assert sorted(isinstance(result, KeyboardInterrupt) for result in results) == [False, True]
+    assert {int(one[0, 0, 0, 0]) for one in results if not isinstance(one, BaseException)} < {254, 253}
+
+
+def joining(network: Batched, before: Callable[[int], None] = lambda rows: None) -> list[int]:
+    """The rows of the batches that are put together while the device runs another, as they come."""
+    sizes, joined = list[int](), network.joined
+
+    def note(rows: Sequence[Row]) -> Mapping[str, Tensor] | None:
+        sizes.append(len(rows))
+        before(len(sizes))
+        return joined(rows)
+
+    network.joined = note  # type: ignore[method-assign]
+    return sizes
+
+
+@pytest.mark.parametrize(("rows", "early"), [(3, []), (4, [4]), (10, [4, 4])])
+def test_a_full_batch_is_put_together_while_another_runs(rows: int, early: list[int]) -> None:
+    """One at a time; what may yet become larger waits in line."""
+    session = inverted(Strain(run_s=0.1))
+    gate = Gate(session)
+    with batched(gate, exact=False) as network:
+        pay(network)  # up to four at once
+        sizes = joining(network)
+        results = together(network, gate, [picture(value) for value in range(1, rows + 1)])
+    assert [int(result[0, 0, 0, 0]) for result in results] == [255 - value for value in range(1, rows + 1)]
+    assert sizes == early
+    assert [shape[0] for shape in session.shapes][: len(early) + 1] == [1, *early]
+
+
+def test_who_is_interrupted_before_it_has_the_device_gives_its_batch_back() -> None:
+    def interrupt(batches: int) -> None:
+        if batches == 1:
+            raise KeyboardInterrupt
+
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate, exact=False) as network:
+        pay(network)
+        sizes = joining(network, interrupt)
+        results = together(network, gate, [picture(value) for value in range(4)])
+        device = network._device
+        assert (device._rows, device._running, device._early) == ([], set(), None)
+    assert sizes[0] == 4
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    right = [255 - value for value in range(4)]
+    assert all(
+        isinstance(one, BaseException) or one[0, 0, 0, 0] == value for one, value in zip(results, right, strict=True)
+    )
+
+
+def test_what_cannot_be_put_together_for_want_of_memory_runs_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    concatenate = np.concatenate
+
+    def refuse(arrays: Sequence[Tensor]) -> Tensor:
+        if len(arrays) > 2:
+            raise MemoryError
+        return concatenate(arrays)
+
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate, exact=False) as network:
+        pay(network)
+        sizes = joining(network)
+        monkeypatch.setattr("cameo.batching.batched.np.concatenate", refuse)
+        results = together(network, gate, [picture(value) for value in range(4)])
+    assert sizes == [4]
+    assert [int(result[0, 0, 0, 0]) for result in results] == [255 - value for value in range(4)]
+    assert [shape[0] for shape in session.shapes] == [1, 2, 2]
+
+
+def test_a_device_that_was_closed_says_so() -> None:
+    with batched(inverted()) as network:
+        network.run({"image": picture(1)})
+        network._device.close()
+        with pytest.raises(EngineError, match="was asked to run after its session was closed: open it again"):
+            network.run({"image": picture(1)})
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_a_visit_that_is_given_up_leaves_the_line() -> None:
+    session = inverted()
+    gate = Gate(session)
+    with batched(gate) as network, ThreadPoolExecutor(2) as pool:
+        device = network._device
+        first = pool.submit(network.run, {"image": picture(0)})
+        assert gate.entered.wait(20)
+        visits = []
+
+        def visit() -> None:
+            with device.visit() as one:
+                visits.append(one)
+                network.run({"image": picture(1)})
+
+        second = pool.submit(visit)
+        eventually(lambda: bool(visits) and visits[0].waiting == 1)
+        device.give_up(visits[0])
+        with pytest.raises(EngineError, match="given up while it waited"):
+            second.result(20)
+        assert visits[0].waiting == 0
+        gate.open.set()
+        first.result(20)
+    assert len(session.shapes) == 1
+
+
+def test_rows_that_come_after_their_visit_was_given_up_do_not_run() -> None:
+    session = inverted()
+    with batched(session) as network, network._device.visit() as visit:
+        network._device.give_up(visit)
+        with pytest.raises(EngineError, match="nobody wanted its result"):
+            network.run({"image": picture(1)})
+    assert not session.shapes
+
+
+def test_a_visit_within_a_visit_is_the_same_caller() -> None:
+    device = Device()
+    with device.visit() as outer:
+        with device.visit() as inner:
+            assert inner is outer
+        assert device.inside == 1
+    assert device.inside == 0
+
+
+def test_what_does_not_pay_is_tried_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]
+
+    def compute(image: Tensor) -> Tensor:
+        seconds[0] += len(image)  # as many rows, as much time
+        return 255 - image
+
+    clock = SimpleNamespace(perf_counter=lambda: seconds[0], monotonic=time.monotonic)
+    monkeypatch.setattr("cameo.batching.batched.time", clock)
+    session = image_session(compute)
+    pair = np.concatenate([picture(0), picture(1)])
+    with batched(session, exact=False) as network:
+        for _ in range(1000):
+            network.run({"image": pair})
+    trials = [number for number, shape in enumerate(session.shapes) if shape[0] == 2]
+    assert 4 <= len(trials) <= 12
+    assert trials[-1] - trials[-2] >= 256
+
+
+def test_a_device_counts_batches_and_recoveries() -> None:
+    session = inverted(Strain(most_pixels=2 * SIDE * SIDE))
+    with batched(session, exact=False) as network:
+        network.batch_for = lambda key, waiting: waiting  # type: ignore[method-assign]
+        network.run({"image": np.concatenate([picture(value) for value in range(4)])})
+        assert (network._device.batches, network._device.recoveries) == ({2: 2}, 1)
+
+
+def test_what_others_hold_and_do_not_use_is_freed_for_a_picture() -> None:
+    budget = Budget(given=2 * SIDE * SIDE)
+    budget.hold(1.5 * SIDE * SIDE)
+    freed: list[int] = []
+
+    def more() -> bool:
+        if not freed:
+            budget.hold(-1.5 * SIDE * SIDE)
+        freed.append(1)
+        return len(freed) == 1
+
+    with batched(inverted(), room=Room(budget, Need(0, 1, "measured"), more=more)) as network:
+        assert network.run({"image": picture(1)})["result"].shape == (1, SIDE, SIDE, 3)
+        with pytest.raises(PhotoTooLarge):
+            network.run({"image": picture(1, 2 * SIDE)})
+    assert len(freed) == 2
+
+
+def test_a_row_waits_for_company_while_that_pays() -> None:
+    """Two callers are inside; one comes a little later, and its row still runs with the first's."""
+    session = inverted()
+    with batched(session, exact=False) as network, ThreadPoolExecutor(2) as pool:
+        pay(network, a=0.0, b=5.0)
+        network._gap_s = 0.01
+        device, late = network._device, threading.Event()
+
+        def visit(wait: bool) -> None:
+            with device.visit():
+                if wait:
+                    assert late.wait(20)
+                network.run({"image": picture(1)})
+
+        calls = [pool.submit(visit, wait) for wait in (True, False)]
+        eventually(lambda: len(device._rows) == 1 and device.inside == 2)
+        time.sleep(0.02)
+        assert session.shapes == []
+        late.set()
+        for call in calls:
+            call.result(20)
+    assert [shape[0] for shape in session.shapes] == [2]

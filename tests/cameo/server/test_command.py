@@ -1,0 +1,117 @@
+"""What `cameo serve` makes of its arguments: models with names, options of each, and what is wrong said at once."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cameo.server
+from cameo.bundle import MANIFEST_NAME, Manifest
+from cameo.commands import main
+from cameo.server import ServeOptions
+from cameo.workers.calls import Served, WorkOptions
+from cameo.workers.crew import CrewOptions
+
+KEY = "a-key-for-the-tests-only"
+Serve = Callable[..., tuple[list[Served], WorkOptions, ServeOptions]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With bundles of nothing: two of GPEN that are called "gpen-bfr-512" both, and one of DCT-Net."""
+    for name, flow in (("a", "gpen"), ("b", "gpen"), ("c=d", "dctnet")):
+        (tmp_path / name).mkdir()
+        model = "gpen-bfr-512" if flow == "gpen" else "dctnet"
+        (tmp_path / name / MANIFEST_NAME).write_text(Manifest(model, flow, {}, {}, {}).to_json())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path, cameo_log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """`serve(arguments...)`: the models, and the options of workers and server, with which it would be started."""
+    started: list[Any] = []
+
+    def crew(served: Sequence[Served], work: WorkOptions, options: CrewOptions) -> None:
+        started.append(work)
+
+    def listen(served: Sequence[Served], open_crew: Callable[[], None], options: ServeOptions, *where: Any) -> None:
+        open_crew()
+        started.extend([served, options])
+
+    monkeypatch.setattr(cameo.server, "child_crew", crew)
+    monkeypatch.setattr(cameo.server, "serve", listen)
+
+    def run(*arguments: str) -> tuple[list[Served], WorkOptions, ServeOptions]:
+        assert main(["serve", *arguments]) == 0
+        work, served, options = started
+        return served, work, options
+
+    return run
+
+
+def test_models_go_by_the_names_of_their_bundles_or_by_those_given(serve: Serve) -> None:
+    served, _, _ = serve("a", "old=b", "c=d")
+    assert [(one.name, str(one.bundle)) for one in served] == [("gpen-bfr-512", "a"), ("old", "b"), ("dctnet", "c=d")]
+
+
+def test_each_model_gets_the_options_that_it_has(serve: Serve) -> None:
+    served, work, _ = serve("a", "c=d", "--alpha", "0.5", "--size", "512", "--threads", "1", "--memory", "2GiB")
+    assert [dict(one.options) for one in served] == [{"alpha": "0.5"}, {"size": "512"}]
+    assert [dict(one.loading) for one in served] == [{"threads": 1}, {"threads": 1}]
+    assert (work.memory, work.max_megapixels) == ("2GiB", 50)
+
+
+def test_limits_reach_the_server_and_its_workers(serve: Serve, folder: Path) -> None:
+    (folder / "keys").write_text(KEY)
+    flags = "--queue 3 --timeout 7 --max-upload 2 --max-megapixels 9 --allow-host a.example --api-keys keys".split()
+    _, work, options = serve("a", *flags)
+    assert work.max_megapixels == 9
+    assert (options.queue, options.timeout_s, options.max_upload_mib, options.grace_s) == (3, 7, 2, 7)
+    assert options.allow_hosts == ("a.example",)
+    assert options.keys is not None
+    assert options.crew.queue == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["a", "b"], 2, "a and b are both called gpen-bfr-512, expected names of their own: call one otherwise, as in"),
+        (["x=a", "x=b"], 2, "a and b are both called x"),
+        (["a", "--size", "512"], 2, "gpen-bfr-512 has no option --size: leave it out, or serve its model"),
+        (["a", "nowhere"], 1, "nowhere is no bundle"),
+        (["x=nowhere"], 1, "nowhere is no bundle"),
+        (["a", "--api-keys", "nowhere"], 2, "the API keys nowhere cannot be read"),
+        (["a", "--c2pa", "nowhere", "nowhere"], 1, "the certificate nowhere cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    serve: Serve, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    assert main(["serve", *arguments]) == code
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--alpha", "7"], "Option --alpha of gpen is 7.0"), (["--tile", "1"], "Option --tile of gpen is 1")],
+)
+def test_an_option_out_of_range_is_refused_before_a_worker_starts(
+    folder: Path, cameo_log: logging.Logger, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert main(["serve", "a", "--port", "0", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(
+    folder: Path, cameo_log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "a", "--port", str(port)]) == 1
+    assert f"error: cannot listen on 127.0.0.1:{port} (" in capsys.readouterr().err
