@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +34,7 @@ class EmbeddedLevels(nn.Module):
                 unit.shortcut_layer = EverySecond() if _stride(unit) == 2 else nn.Identity()
             unit.res_layer[0] = Affine(*_scale_and_shift(unit.res_layer[0]))
         self.features = nn.Sequential(folded.input_layer, folded.body, nn.Flatten())
-        self.linear = _linear(network.eval().output_layer)
+        self.linear = _linear(folded.output_layer)
 
     def forward(self, image: Tensor) -> Tensor:
         """The embedding `(N, 512)` of length 1, of float32 `(N, 3, 256, 256)` RGB in 0..255."""
@@ -67,13 +69,13 @@ def _stride(unit: Unit) -> int:
 
 
 def _linear(layers: nn.Sequential) -> nn.Linear:
-    """The output layer as one."""
-    before, _, _, trained, after = layers
+    """The output layer as one, added up in float64: in float32 its bytes would be the processor's."""
+    before, _, _, trained, after = deepcopy(layers).double()
     pixels = trained.in_features // before.num_features
     (a, b), (c, d) = map(_scale_and_shift, (before, after))
     weight = trained.weight.detach() * c[:, None]
     bias = weight @ b.repeat_interleave(pixels) + c * trained.bias.detach() + d
-    return linear_of(weight * a.repeat_interleave(pixels), bias)
+    return linear_of((weight * a.repeat_interleave(pixels)).float(), bias.float())
 
 
 def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

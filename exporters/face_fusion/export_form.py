@@ -33,7 +33,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from exporters.face_fusion.adaptive import EPSILON, SLOPE, AadBlock, AadLayer, SelfAttention, SpectralConv2d
 from exporters.face_fusion.motion import STEP, VARIANCE, DenseMotion, identity_grid, sample
 from exporters.face_fusion.network import ATTENDED, ENCODER_SLOPE, AttributeEncoder, FusionGenerator, doubled
-from exporters.graphs.folding import DoubledConv2d, convolution_of, linear_of
+from exporters.graphs.folding import DoubledConv2d, convolution_of, linear_of, product
 
 
 class ExportForm(nn.Module):
@@ -206,9 +206,9 @@ class ColouredShortcut(nn.Module):
         shift = layer.conv2
         self.shared = layer.mlp_shared[1]
         self.scale, self.convolution = _plain(layer.conv1), convolution
-        self.shift = convolution_of(torch.einsum("oc,cihw->oihw", weight, shift.weight), weight @ shift.bias)
+        self.shift = convolution_of(product(weight, shift.weight), product(weight, shift.bias))
         self.identity_scale = layer.fc1
-        self.identity_shift = linear_of(weight @ layer.fc2.weight, weight @ layer.fc2.bias)
+        self.identity_shift = linear_of(product(weight, layer.fc2.weight), product(weight, layer.fc2.bias))
 
     def forward(self, normal: Tensor, mask: Tensor, attributes: Tensor, identity: Tensor) -> Tensor:
         """`(N, outputs, h, w)` of `normal` `(N, inputs, h, w)`."""

@@ -79,6 +79,14 @@ class DoubledConv2d(nn.Module):
         return F.pixel_shuffle(self.phases(x), 2)[:, :, 1:-1, 1:-1]
 
 
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """`first` `(a, b)` times `second` `(b, ...)`, two weights.
+
+    In float64, the order in which a processor adds up does not reach the bytes of an export.
+    """
+    return torch.tensordot(first.detach().double(), second.detach().double(), dims=1).float()
+
+
 def frozen(weight: Tensor) -> nn.Parameter:
     """A weight that does not learn."""
     return nn.Parameter(weight.detach().contiguous(), requires_grad=False)

@@ -67,4 +67,5 @@ def _of_levels(layer: ConvLayer) -> nn.Module:
     """The first layer, taking 0..255 instead of [-1, 1]."""
     trained = layer.conv2d
     weight, bias = trained.weight.detach(), trained.bias.detach()
-    return nn.Sequential(_border(layer), convolution_of(weight / 127.5, bias - weight.sum(dim=(1, 2, 3))))
+    shift = weight.double().sum(dim=(1, 2, 3)).float()  # in float64 for the same bytes on every processor
+    return nn.Sequential(_border(layer), convolution_of(weight / 127.5, bias - shift))
