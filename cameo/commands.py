@@ -13,6 +13,7 @@ from cameo.any_locale import print_anything
 from cameo.command_line import command, command_names
 from cameo.command_line._words import in_flags
 from cameo.errors import CameoError, RequestError
+from cameo.log_lines import JSON, error_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CameoError as error:
         if parsed.debug:
             raise
-        print(f"error: {in_flags(str(error), parsed)}", file=sys.stderr)
+        said = in_flags(str(error), parsed)
+        as_json = getattr(parsed, "log", "") == JSON  # as every other line that a server writes there
+        print(error_line(said) if as_json else f"error: {said}", file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except KeyboardInterrupt:
         return 130

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from PIL import Image
 from cameo.bundle import Bundle
 from cameo.errors import EngineError, RequestError
 from cameo.faces.counting import in_words
-from cameo.flow_options import Declared, declarations, named
+from cameo.flow_options import Declared, declarations, named, offered
 from cameo.flows import (
     Flow,
     FlowModule,
@@ -57,13 +58,14 @@ class Loaded:
         self.takes = self._module.TAKES
         self.consent = consent_of(self._module)
         self.per_call = declarations(self._module.Request)
-        flow_options, self._usual = told_apart(self._module, chosen)
+        flow_options, self._usual = told_apart(self._module, chosen, bundle.networks)
         self._has_consent = options.consent
         self._reading = ReadOptions(flow_options.max_pixels, options.allow_truncated, flow_options.max_side)
         self._closing = threading.Lock()
         self._waiting = Waiting()
         self._closed = False
-        check_networks(self._module, bundle.networks, flow_options)
+        self._check_networks = partial(check_networks, self._module, bundle.networks, flow_options)
+        self._check_networks(self._usual)
         self.runtime = runtime or Runtime("" if options.memory is None else options.memory, options.exact)
         with ExitStack() as opening:
             if runtime is None:
@@ -159,9 +161,11 @@ class Loaded:
         """What to do with the photos of a call: the choices that were made at loading, but for those given.
 
         Raises:
-            RequestError: an option is unknown or out of range.
+            RequestError: an option is unknown or out of range, or asks for a network that is not there.
         """
-        return self._usual.changed(given)
+        request = self._usual.changed(given)
+        self._check_networks(request)
+        return request
 
     def _check(self, request: Any, progress: Any, consent: Any) -> None:
         """Raises RequestError where an argument of a call is of another type, or consent is needed and not given."""
@@ -281,8 +285,10 @@ def _notes(pictures: Mapping[str, Picture]) -> list[str]:
     return [f"The photo '{name}': {picture.note}" for name, picture in pictures.items() if picture.note]
 
 
-def told_apart(module: FlowModule, chosen: Mapping[str, Any]) -> tuple[FlowOptions, Declared]:
-    """The options for loading, and those for every call, among what was chosen at loading.
+def told_apart(
+    module: FlowModule, chosen: Mapping[str, Any], networks: Collection[str]
+) -> tuple[FlowOptions, Declared]:
+    """The options for loading, and those for every call, among what was chosen at loading a bundle of `networks`.
 
     Raises:
         RequestError: one is unknown or out of range.
@@ -291,7 +297,8 @@ def told_apart(module: FlowModule, chosen: Mapping[str, Any]) -> tuple[FlowOptio
     known = per_call | {declared.name for declared in declarations(module.Options)}
     unknown = sorted(set(chosen) - known)
     if unknown:
-        offers = named(*sorted(known))
+        can = (*offered(module.Options, networks), *offered(module.Request, networks))
+        offers = named(*sorted(one.name for one in can))
         raise RequestError(f"{module.Options.OF} has no option {named(*unknown)}, expected one of {offers}.")
     given = [{name: chosen[name] for name in chosen if (name in per_call) == call} for call in (False, True)]
     return module.Options(**given[0]), module.Request(**given[1])

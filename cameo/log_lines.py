@@ -29,6 +29,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def error_line(message: str) -> str:
+    """What ends a process, as such a line."""
+    return JsonLines().format(logging.makeLogRecord({"name": "cameo", "levelname": "ERROR", "msg": message}))
+
+
 def form_on(stream: TextIO, form: str = "") -> str:
     """One of `FORMS`, where "" is text on a terminal, else JSON."""
     return form or (TEXT if stream.isatty() else JSON)

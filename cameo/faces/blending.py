@@ -26,6 +26,10 @@ from cameo.pixels import Pixels
 from cameo.session import Session
 
 PARSER: Final = "parsenet"
+NO_PARSER: Final = (
+    f"The bundle has no network {PARSER}, expected one for the option `keep_occluders`: build it with its weights, or "
+    "leave the option out."
+)
 BLOCK: Final = 256  # pixels a side of what is mixed at once: exact sampling holds several floats for each of its values
 Picture = NDArray[np.float32]
 
@@ -62,10 +66,7 @@ class FaceBlender:
     def check(self, blend: Blend) -> None:
         """Raises RequestError if that takes a network that is not there."""
         if blend.keep_occluders and self._parser is None:
-            raise RequestError(
-                f"The bundle has no network {PARSER}, expected one for the option `keep_occluders`: build it with its "
-                "weights, or leave the option out."
-            )
+            raise RequestError(NO_PARSER)
 
     def describe(self) -> str:
         """A few words about what happens to a fused face, or ""."""

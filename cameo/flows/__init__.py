@@ -5,7 +5,9 @@
     CONSENT: str                may be left out; one sentence on why those who are shown must agree (docs/decisions/154)
     Options, Request            what is chosen at loading (`FlowOptions`), and what for every call (`Declared`)
     open_flow(sessions, assets, options) -> Flow
-    check(networks, options)    may be left out; a BundleError where a network is missing, before any is loaded
+    check(networks, options, request)
+                                may be left out; an error where a network of a bundle is missing, or one that an option
+                                or a call asks for, before any is loaded
 
 Doors (`cameo.load`, the command line, the server, validation) read these declarations, and know no flow by name
 (docs/decisions/134).
@@ -99,10 +101,15 @@ class FlowModule(Protocol):
     def open_flow(self, sessions: Mapping[str, Session], assets: Mapping[str, Path], options: Any) -> Flow: ...
 
 
-def check_networks(module: FlowModule, networks: Collection[str], options: FlowOptions) -> None:
-    """Raises BundleError where a flow can tell from the names of a bundle's networks that it cannot be opened."""
+def check_networks(module: FlowModule, networks: Collection[str], options: FlowOptions, request: Declared) -> None:
+    """Look whether a bundle of networks of these names can do what is asked, as far as the flow can tell.
+
+    Raises:
+        BundleError: it lacks a network that the flow cannot do without.
+        RequestError: it lacks one that an option or the request asks for.
+    """
     if check := getattr(module, "check", None):
-        check(networks, options)
+        check(networks, options, request)
 
 
 def consent_of(module: FlowModule) -> str:

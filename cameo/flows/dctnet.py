@@ -20,7 +20,7 @@ The numbers are those of the original (`Cartoonizer.cartoonize`). Knowingly diff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from cameo.batches import run_rows
 from cameo.colour import as_colourless_as
-from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, tile_option
+from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, only, tile_option
 from cameo.errors import BundleError, RequestError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
 from cameo.faces.alpha import alpha_of, ellipse
@@ -271,10 +271,22 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
         BundleError: a network is missing.
         PhotoError: the alpha mask cannot be read.
     """
-    missing = [name for name in (BACKGROUND, HEAD) if name not in sessions]
-    if missing:
-        raise BundleError(f"The bundle has no network {' and no '.join(missing)}, dctnet needs both: build it again.")
+    check(sessions, options, Request())
     notes: list[str] = []
     finder = finder_of(sessions, notes)
     networks = Networks(sessions[BACKGROUND], sessions[HEAD], enlarger_of(sessions, options.tile))
     return DctNetFlow(networks, finder, alpha_of(assets, notes), options, notes)
+
+
+def check(networks: Collection[str], _: Options, request: Request) -> None:
+    """Look whether the networks are there.
+
+    Raises:
+        BundleError: one that is always needed is missing.
+        RequestError: the option `sr` asks for the enlarger, and it is missing.
+    """
+    missing = [name for name in (BACKGROUND, HEAD) if name not in networks]
+    if missing:
+        raise BundleError(f"The bundle has no network {' and no '.join(missing)}, dctnet needs both: build it again.")
+    if request.sr and only(networks, ENLARGER) is None:
+        raise RequestError(NO_ENLARGER)

@@ -26,7 +26,7 @@ Knowingly different are:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -36,7 +36,7 @@ import numpy as np
 from cameo.colour import as_colourless_as
 from cameo.errors import BundleError, PhotoError, RequestError
 from cameo.faces.alpha import alpha_of
-from cameo.faces.blending import PARSER, Blend, FaceBlender
+from cameo.faces.blending import NO_PARSER, PARSER, Blend, FaceBlender
 from cameo.faces.choosing import largest_first, most_similar, numbered
 from cameo.faces.counting import counted
 from cameo.faces.enhancing import FaceEnhancer
@@ -277,10 +277,7 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
         BundleError: a network is missing.
         PhotoError: the alpha mask cannot be read.
     """
-    missing = [name for name in (GENERATOR, RECOGNISER, SHAPES) if name not in sessions]
-    if missing:
-        names = " and no ".join(missing)
-        raise BundleError(f"The bundle has no network {names}, face-fusion needs three of its own: build it again.")
+    check(sessions, options, Request())
     notes: list[str] = []
     finder = finder_of(sessions, notes)
     alpha = alpha_of(assets, notes)
@@ -290,3 +287,18 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     fuser = FaceFuser(sessions[GENERATOR], sessions[RECOGNISER], sessions[SHAPES], alpha)
     blender = FaceBlender(fuser, enhancer, sessions.get(PARSER))
     return FaceFusionFlow(fuser, blender, finder, options, notes)
+
+
+def check(networks: Collection[str], _: Options, request: Request) -> None:
+    """Look whether the networks are there.
+
+    Raises:
+        BundleError: one that is always needed is missing.
+        RequestError: the option `keep_occluders` asks for ParseNet, and it is missing.
+    """
+    missing = [name for name in (GENERATOR, RECOGNISER, SHAPES) if name not in networks]
+    if missing:
+        names = " and no ".join(missing)
+        raise BundleError(f"The bundle has no network {names}, face-fusion needs three of its own: build it again.")
+    if request.keep_occluders and PARSER not in networks:
+        raise RequestError(NO_PARSER)

@@ -28,7 +28,7 @@ from typing import ClassVar, Final
 
 from cameo.colour import as_colourless_as
 from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, only, tile_option
-from cameo.errors import BundleError
+from cameo.errors import BundleError, RequestError
 from cameo.faces.counting import counted
 from cameo.faces.face import Face, Finder
 from cameo.faces.finders.cascade import CascadeFinder
@@ -135,7 +135,7 @@ class GpenFlow:
         if not self.options.sr:
             return photo
         if self._enlarger is None:
-            raise BundleError(NO_ENLARGER)
+            raise RequestError(NO_ENLARGER)
         return enlarged(photo, self._enlarger, self.options.max_pixels, progress)
 
 
@@ -156,9 +156,10 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     so.
 
     Raises:
-        BundleError: the generator is missing, or the enlarger where the option `sr` asks for it.
+        BundleError: the generator is missing.
+        RequestError: the option `sr` asks for the enlarger, and it is missing.
     """
-    generator = check(sessions, options)
+    generator = check(sessions, options, Request())
     notes: list[str] = []
     finder = _finder(sessions, notes)
     return GpenFlow(
@@ -170,17 +171,18 @@ def open_flow(sessions: Mapping[str, Session], assets: Mapping[str, Path], optio
     )
 
 
-def check(networks: Collection[str], options: Options) -> str:
+def check(networks: Collection[str], options: Options, _: Request) -> str:
     """The name of the generator.
 
     Raises:
-        BundleError: the generator is missing, or the enlarger where the option `sr` asks for it.
+        BundleError: the generator is missing.
+        RequestError: the option `sr` asks for the enlarger, and it is missing.
     """
     generator = only(networks, GENERATOR)
     if generator is None:
         raise BundleError(f"The bundle has no network {GENERATOR}SIZE, expected one: build it again.")
     if options.sr and only(networks, ENLARGER) is None:
-        raise BundleError(NO_ENLARGER)
+        raise RequestError(NO_ENLARGER)
     return generator
 
 

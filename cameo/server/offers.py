@@ -5,14 +5,15 @@ What is asked of a model comes as fields of a form (docs/decisions/187).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from cameo.bundle import Bundle
 from cameo.errors import RequestError
 from cameo.flow_options import PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
-from cameo.flows import consent_of, flow_module, no_consent
+from cameo.flows import check_networks, consent_of, flow_module, no_consent
 from cameo.loading import told_apart
 from cameo.modes import MODES
 from cameo.workers.calls import Call, Served
@@ -36,6 +37,8 @@ class Offer:
     usual: Declared
     consent: str
     modes: tuple[str, ...]
+    check: Callable[[Declared], None]
+    """Raises RequestError where a request asks for what the bundle has no network for."""
 
     @classmethod
     def of(cls, served: Served) -> Offer:
@@ -48,7 +51,8 @@ class Offer:
         bundle = Bundle(served.bundle)
         module = flow_module(bundle.manifest.flow)
         known = (*declarations(module.Options), *declarations(module.Request))
-        _, usual = told_apart(module, from_texts(known, served.options))
+        options, usual = told_apart(module, from_texts(known, served.options), bundle.networks)
+        check_networks(module, bundle.networks, options, usual)
         entries = [entry for network in bundle.networks.values() for entry in network.engines]
         modes = tuple(mode for mode in MODES if any(entry.mode == mode for entry in entries))
         return cls(
@@ -59,6 +63,7 @@ class Offer:
             usual,
             consent_of(module),
             modes,
+            partial(check_networks, module, bundle.networks, options),
         )
 
     @property
@@ -97,7 +102,7 @@ class Offer:
         consent = fields.get(CONSENT, "").lower() in YES
         if self.consent and not consent:
             raise RequestError(no_consent(self.consent, f"a form with {CONSENT}=yes"))
-        self.usual.changed({**from_texts(declarations(type(self.usual)), texts), **pictures})
+        self.check(self.usual.changed({**from_texts(declarations(type(self.usual)), texts), **pictures}))
         suffix = SUFFIXES[_media_type(fields.get(FORMAT, ""), accept)]
         quality = _quality(fields.get(QUALITY, ""), suffix)
         return Call(self.name, named, texts, self._mode(fields.get(MODE, "")), consent, suffix, quality)

@@ -281,9 +281,12 @@ def test_bundle_without_a_generator_is_refused():
 
 
 def test_unknown_option_is_named():
-    known = "`max_pixels`, `max_side`, `size`, `size_rule`, `sr`, `tile`"
-    with pytest.raises(CameoError, match=f"no option `short_side`, expected one of {known}"):
-        opened(dctnet, all_sessions(), short_side=3)
+    for sessions, known in (
+        (all_sessions(), "`max_pixels`, `max_side`, `size`, `size_rule`."),
+        ({**all_sessions(), "realesrnet-x2": invert()}, "`max_pixels`, `max_side`, `size`, `size_rule`, `sr`, `tile`."),
+    ):
+        with pytest.raises(CameoError, match=f"no option `short_side`, expected one of {known}"):
+            opened(dctnet, sessions, short_side=3)
 
 
 def test_cascades_put_the_head_on_the_astronaut():

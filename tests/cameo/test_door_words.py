@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 import cameo
 from cameo.commands import main
-from cameo.errors import BundleError, RequestError
+from cameo.errors import RequestError
 from cameo.faces.alignment import square_template
 from cameo.faces.face import Face
 from cameo.flow_options import declarations, flagged, named
@@ -93,7 +93,7 @@ def test_the_library_says_keywords(folder: Path) -> None:
         assert "were restored: `max_faces` says how many." in model.run("a.png").note
         with pytest.raises(RequestError, match="Option `max_faces` of gpen is 0"):
             model.request(max_faces=0)
-    with pytest.raises(BundleError, match="expected one for the option `sr`"):
+    with pytest.raises(RequestError, match="expected one for the option `sr`"):
         cameo.load(folder, sr=True)
 
 
@@ -125,6 +125,13 @@ def test_notes_on_the_command_line_say_flags(folder: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["photos"][0]["note"] == note
     assert main(["batch", "bundle", "a.png", "-o", "out", "--max-faces", "1"]) == 0
     assert note in Path("out/results.csv").read_text()
+
+
+def test_only_what_the_bundle_can_do_is_offered_instead(folder: Path) -> None:
+    with pytest.raises(RequestError, match="no option `sketch`, expected one of .*`max_faces`") as refused:
+        cameo.load(folder, sketch=1)
+    assert "`sr`" not in str(refused.value)
+    assert "`tile`" not in str(refused.value)
 
 
 def test_http_says_fields(folder: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ({"max_pixels": 0}, "Option `max_pixels` of gpen-face is 0"),
         (
             {"alpha": 1},
-            "gpen-face has no option `alpha`, expected one of `aligned`, `mask`, `max_pixels`, `max_side`, `seed`",
+            "gpen-face has no option `alpha`, expected one of `max_pixels`, `max_side`.",
         ),
     ):
         with pytest.raises(CameoError, match=match):

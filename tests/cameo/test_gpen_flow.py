@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cameo.errors import BundleError, CameoError, PhotoError
+from cameo.errors import BundleError, CameoError, PhotoError, RequestError
 from cameo.faces import Face, alignment, paste
 from cameo.faces.restoring import FaceRestorer
 from cameo.flows import gpen
@@ -43,7 +43,7 @@ def parser(part: int = 1) -> FakeSession:
 
 
 def flow_with(faces, generator=None, parsed=None, enlarger=None, size=SIZE, **chosen) -> Door:
-    options, request = told_apart(gpen, chosen)
+    options, request = told_apart(gpen, chosen, ())
     restorer = FaceRestorer(generator or invert(), size, parsed)
     return Door(gpen, GpenFlow(restorer, Finds(*faces), enlarger, options), request)
 
@@ -287,14 +287,14 @@ def test_bundle_with_all_networks_uses_them():
 
 
 @pytest.mark.parametrize(
-    ("sessions", "options", "message"),
+    ("sessions", "options", "error", "message"),
     [
-        ({}, {}, "no network gpen-bfr-SIZE"),
-        ({f"{GENERATOR}64": invert()}, {"sr": True}, "no network realesrnet-x1, -x2 or -x4"),
+        ({}, {}, BundleError, "no network gpen-bfr-SIZE"),
+        ({f"{GENERATOR}64": invert()}, {"sr": True}, RequestError, "no network realesrnet-x1, -x2 or -x4"),
     ],
 )
-def test_bundle_without_a_wanted_network_is_refused(sessions, options, message):
-    with pytest.raises(BundleError, match=message):
+def test_bundle_without_a_wanted_network_is_refused(sessions, options, error, message):
+    with pytest.raises(error, match=message):
         opened(gpen, sessions, **options)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 import cameo
 from cameo.backends import FAKES, backend_names
 from cameo.commands import main
-from cameo.errors import BundleError, EngineError, EngineUnavailable
+from cameo.errors import EngineError, EngineUnavailable, RequestError
 from cameo.images import read_photo
 from cameo.tensors import TensorSpec
 from cameo.testing import IMAGE, FakeSession, fake_bundle, image_session
@@ -46,7 +46,7 @@ def test_a_network_that_an_option_needs_is_missed_before_others_are_loaded(
 ) -> None:
     with fake_bundle(tmp_path / "bundle", "gpen", {"gpen-bfr-64": inverting()}) as folder:
         monkeypatch.setattr(FAKES["fake-bundle"], "open_session", lambda *_: pytest.fail("it was loaded"))
-        with pytest.raises(BundleError, match="no network realesrnet"):
+        with pytest.raises(RequestError, match="no network realesrnet"):
             cameo.load(folder, sr=True)
 
 

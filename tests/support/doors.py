@@ -41,7 +41,7 @@ def opened(
 ) -> Door:
     """The flow of a module over these sessions, with options for loading and for calls together."""
     as_module: FlowModule = module
-    options, request = told_apart(as_module, chosen)
+    options, request = told_apart(as_module, chosen, sessions)
     return Door(module, as_module.open_flow(sessions, assets or {}, options), request)
 
 

@@ -67,13 +67,13 @@ def doubling() -> FakeSession:
 
 
 def cartoon(photo: Pixels, networks: dctnet.Networks, finder: Any = NONE, **chosen: Any) -> Outcome:
-    options, request = told_apart(flow_module("dctnet"), chosen)
+    options, request = told_apart(flow_module("dctnet"), chosen, ())
     flow: Any = dctnet.DctNetFlow(networks, finder, options=cast(dctnet.Options, options))
     return cast(Outcome, flow.run({"photo": photo}, request))
 
 
 def restored(photo: Pixels, finder: Finder, enlarger: Enlarger | None = None, **chosen: Any) -> Outcome:
-    options, request = told_apart(flow_module("gpen"), chosen)
+    options, request = told_apart(flow_module("gpen"), chosen, ())
     flow: Any = gpen.GpenFlow(FaceRestorer(inverting(), 64), finder, enlarger, cast(gpen.Options, options))
     return cast(Outcome, flow.run({"photo": photo}, request))
 

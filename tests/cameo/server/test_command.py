@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -11,23 +12,27 @@ from typing import Any
 import pytest
 
 import cameo.server
-from cameo.bundle import MANIFEST_NAME, Manifest
+from cameo.bundle import MANIFEST_NAME, Manifest, NetworkEntry, StoredFile
 from cameo.commands import main
+from cameo.flows.dctnet import BACKGROUND, HEAD
 from cameo.server import ServeOptions
 from cameo.workers.calls import Served, WorkOptions
 from cameo.workers.crew import CrewOptions
 
+GPEN = "gpen-bfr-512"
 KEY = "a-key-for-the-tests-only"
 Serve = Callable[..., tuple[list[Served], WorkOptions, ServeOptions]]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With bundles of nothing: two of GPEN that are called "gpen-bfr-512" both, and one of DCT-Net."""
-    for name, flow in (("a", "gpen"), ("b", "gpen"), ("c=d", "dctnet")):
+    """With bundles without engines: two of GPEN that are called "gpen-bfr-512" both, and one of DCT-Net."""
+    graph = StoredFile("networks/none.onnx", "onnx", "0" * 64, 1)
+    for name, model, networks in (("a", GPEN, [GPEN]), ("b", GPEN, [GPEN]), ("c=d", "dctnet", [HEAD, BACKGROUND])):
+        entries = {network: NetworkEntry(network, (), (), graph, {}, ()) for network in networks}
         (tmp_path / name).mkdir()
-        model = "gpen-bfr-512" if flow == "gpen" else "dctnet"
-        (tmp_path / name / MANIFEST_NAME).write_text(Manifest(model, flow, {}, {}, {}).to_json())
+        manifest = Manifest(model, model.partition("-")[0], entries, {}, {})
+        (tmp_path / name / MANIFEST_NAME).write_text(manifest.to_json())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -97,15 +102,32 @@ def test_what_is_wrong_is_one_sentence(
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
+NO_ENLARGER = "no network realesrnet-x1, -x2 or -x4, expected one for the option --sr"
+
+
 @pytest.mark.parametrize(
-    ("flags", "said"),
-    [(["--alpha", "7"], "Option --alpha of gpen is 7.0"), (["--tile", "1"], "Option --tile of gpen is 1")],
+    ("arguments", "said"),
+    [
+        (["a", "--alpha", "7"], "Option --alpha of gpen is 7.0"),
+        (["a", "--tile", "1"], "Option --tile of gpen is 1"),
+        (["a", "--sr"], NO_ENLARGER),
+        (["c=d", "--sr"], NO_ENLARGER),
+    ],
 )
-def test_an_option_out_of_range_is_refused_before_a_worker_starts(
-    folder: Path, cameo_log: logging.Logger, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+def test_an_option_out_of_range_or_reach_is_refused_before_a_worker_starts(
+    folder: Path, cameo_log: logging.Logger, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    assert main(["serve", "a", "--port", "0", *flags]) == 2
+    assert main(["serve", *arguments, "--port", "0"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_failed_start_is_a_line_of_json_where_the_log_is(
+    folder: Path, cameo_log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "a", "--port", "0", "--alpha", "7", "--log", "json"]) == 2
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["logger"]) == ("error", "cameo")
+    assert line["message"].startswith("Option --alpha of gpen is 7.0")
 
 
 def test_a_port_that_is_taken_is_said(
