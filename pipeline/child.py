@@ -15,7 +15,6 @@ import importlib
 import json
 import logging
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Any, TextIO
 
 from cameo import errors
 from cameo.errors import CameoError, OutputError, StageError
+from pipeline import processes
 from pipeline.disk import full_disk, why_no_space
 from pipeline.fingerprint import stage_parameters
 from pipeline.silence import Silence, last_line, lines
@@ -68,14 +68,7 @@ def run_in_child(
     started = monotonic()
     reader, writer = os.pipe()
     with log.open("wb") as output, os.fdopen(reader, "rb", buffering=0):
-        child = subprocess.Popen(
-            [*stage_command(stage, source, out), str(writer)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(writer,),
-            env={**os.environ, "PYTHONUTF8": "1"},  # libraries in C++ take paths as UTF-8, also in the C locale
-        )
+        child = processes.run(stage, stage_command(stage, source, out), output.fileno(), writer)
         os.close(writer)
         try:
             answer: dict[str, Any] = {}
@@ -86,21 +79,19 @@ def run_in_child(
                 answer = json.loads(line)
                 if "progress" in answer:
                     show(*answer.pop("progress"))
-            _, status, usage = os.wait4(child.pid, 0)
+            ended = child.wait()
         except BaseException:
             child.kill()
-            child.wait()
             raise
-        child.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
     if "error" in answer:
         kind = getattr(errors, answer["error"], StageError)
         raise kind(answer["message"])
-    if child.returncode != 0 or "facts" not in answer:
+    if ended.code != 0 or "facts" not in answer:
         if where := full_disk(log.parent):
-            raise OutputError(f"{where}, and {stage.name} {_death(child.returncode)}: {_FREE}")
+            raise OutputError(f"{where}, and {stage.name} {_death(ended.code)}: {_FREE}")
         last = answer.get("last") or last_line(log)
-        raise StageError(f"{stage.name} {_death(child.returncode)}: its last output was '{last}'")
-    return ChildResult(answer["facts"], round(monotonic() - started, 2), round(usage.ru_maxrss / 1024, 1))
+        raise StageError(f"{stage.name} {_death(ended.code)}: its last output was '{last}'")
+    return ChildResult(answer["facts"], round(monotonic() - started, 2), ended.peak_rss_mib)
 
 
 def _death(code: int) -> str:

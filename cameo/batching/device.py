@@ -150,6 +150,7 @@ class Device:
             if left:
                 self._take([row for row in self._rows if row in left], served=False)
             self._wake_next()
+        caller.rows = []  # rows know their callers: their pixels would wait for the garbage collector
 
     def give_up(self, visit: Visit) -> None:
         """Drop what waits of a visit, or comes later: its caller gets an `EngineError`. A batch that runs goes on."""

@@ -7,6 +7,7 @@ what a network's compilation took stays behind in as many heaps as threads ran o
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from typing import Final
@@ -16,7 +17,11 @@ _BY_HAND: Final = "MALLOC_ARENA_MAX"
 
 
 def give_back() -> None:
-    """Return what is free to the system, as far as this C library can."""
+    """Return what is free to the system, as far as this C library can.
+
+    Errors hold the frames that they came through, and these the error: what such a circle has of photos is freed first.
+    """
+    gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 

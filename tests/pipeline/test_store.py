@@ -64,6 +64,12 @@ class Shout:
         return {"letters": len(source.read_text())}
 
 
+class Pass(Shout):
+    """One that is forked, as passes over graphs are."""
+
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir")
+
+
 @dataclass(frozen=True)
 class Annotate:
     """A stage that tells its progress and writes a record beside its output."""
@@ -167,12 +173,14 @@ def test_a_stage_that_refuses_leaves_only_its_log(store: Store, source: Artifact
         ("largest file, log too", OutputError, r"the largest size of files was reached \(ulimit -f\) while writing"),
     ],
 )
+@pytest.mark.parametrize("stage", [Shout, Pass])
 def test_a_stage_that_dies_is_one_sentence(
-    store: Store, source: Artifact, fails: str, error: type[Exception], match: str
+    store: Store, source: Artifact, stage: type[Shout], fails: str, error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):
-        store.run(Shout(fails=fails), source)
+        store.run(stage(fails=fails), source)
     assert not list(store.folder.glob("shout-text-*"))
+    assert store.run(stage(), source).artifact.path.read_text() == "HELLO!"
 
 
 def test_a_death_on_a_full_disk_names_the_disk(store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,15 +195,16 @@ def test_a_death_on_a_full_disk_names_the_disk(store: Store, source: Artifact, m
     assert child.told(CheckpointError("too quiet"), store.folder / "loud.txt")["error"] == "CheckpointError"
 
 
+@pytest.mark.parametrize("stage", [Shout, Pass])
 def test_a_stage_without_a_sign_of_life_is_ended(
-    store: Store, source: Artifact, monkeypatch: pytest.MonkeyPatch
+    store: Store, source: Artifact, stage: type[Shout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(silence.SILENCE_VARIABLE, "1")
     started = time.monotonic()
     with pytest.raises(
         StageError, match=r"shout-text gave no sign of life for 1 s .*: its last output was ''; .* set CAMEO_STAGE_SIL"
     ):
-        store.run(Shout(fails="sleeps"), source)
+        store.run(stage(fails="sleeps"), source)
     assert time.monotonic() - started < 30
     assert [p.name for p in store.folder.iterdir()] == ["shout-text.failed.log"]
 
@@ -226,12 +235,13 @@ def test_a_limit_that_is_none_is_refused(
         store.run(Shout(), source)
 
 
-def test_kill_9_in_a_stage_is_repaired_by_the_next_run(tmp_path: Path, source: Artifact) -> None:
+@pytest.mark.parametrize("stage", [Shout, Pass])
+def test_kill_9_in_a_stage_is_repaired_by_the_next_run(tmp_path: Path, source: Artifact, stage: type[Shout]) -> None:
     folder = tmp_path / "store"
     program = (
         "from pathlib import Path\nfrom cameo.artifact import Artifact\nfrom pipeline.store import Store\n"
-        "from tests.pipeline.test_store import Shout\n"
-        f"Store(Path({str(folder)!r})).run(Shout(fails='sleeps'), Artifact.of(Path({str(source.path)!r})))\n"
+        f"from tests.pipeline.test_store import {stage.__name__}\n"
+        f"Store(Path({str(folder)!r})).run({stage.__name__}(fails='sleeps'), Artifact.of(Path({str(source.path)!r})))\n"
     )
     run = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     deadline = time.monotonic() + 30

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,6 +86,32 @@ def pay(
     cost = network._cost(key_of({"image": picture(0, side)}))
     for n in sizes * 3:
         cost.learn(n, a * n + b)
+
+
+class Forgetful(Session):
+    """Inverts, and keeps no feeds as fakes do."""
+
+    inputs, outputs = FakeSession(lambda image: {}).inputs, FakeSession(lambda image: {}).outputs
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"result": 255 - feeds["image"]}
+
+    def close(self) -> None:
+        pass
+
+
+def test_pixels_are_free_when_their_caller_is_gone_and_do_not_wait_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with batched(Forgetful()) as network:
+            feed = picture(1)
+            result = network.run({"image": feed})["result"]
+            left = [weakref.ref(feed), weakref.ref(result)]
+            del feed, result
+            assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_batch_of_one_caller_comes_back_as_it_went() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from cameo.memory.heap import share_one_heap
+from cameo.memory.heap import give_back, share_one_heap
 
 _GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_info")
 
@@ -55,3 +57,21 @@ def test_threads_share_one_heap_unless_somebody_chose_otherwise(tmp_path: Path) 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert not share_one_heap()
+
+
+class _Circle:
+    """Holds itself, as an error and the frames that it came through do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_only_holds_itself_is_given_back_too() -> None:
+    gc.disable()
+    try:
+        left = weakref.ref(_Circle())
+        assert left() is not None
+        give_back()
+        assert left() is None
+    finally:
+        gc.enable()
