@@ -28,9 +28,8 @@ BY_DESIGN: Final = frozenset({200, 503, 504})
 
 @dataclass(frozen=True)
 class Told:
-    """The answer to a photo: its status (0: none came), when it was sent and how long it took, seconds."""
+    """The answer to one request: its status (0: none came), when it was sent and how long it took, seconds."""
 
-    photo: bytes
     status: int
     sent: float
     took_s: float
@@ -78,7 +77,7 @@ class Server:
             pass  # told by the status
         finally:
             connection.close()
-        return Told(photo, status, sent, time.monotonic() - sent, content)
+        return Told(status, sent, time.monotonic() - sent, content)
 
 
 @contextmanager
