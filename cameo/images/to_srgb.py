@@ -8,6 +8,7 @@ compensation). A profile that changes no colour by more than a level is sRGB, wh
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ _SPACES: Final = {"GRAY": "grey", "RGB": "RGB", "CMYK": "CMYK"}
 _STEPS: Final = np.linspace(0, 255, 9).round().astype(np.uint8)
 _GRID: Final = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS), axis=-1).reshape(1, -1, 3)
 _RAMP: Final = np.arange(256, dtype=np.uint8)[None]
+_REMEMBERED_BYTES: Final = 2**16
 
 
 class ProfileError(ValueError):
@@ -34,6 +36,8 @@ def in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     Raises:
         ProfileError: the profile is damaged, or is not one of such images.
     """
+    if image.mode == "RGB" and len(profile) <= _REMEMBERED_BYTES and _is_srgb(profile):
+        return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
@@ -55,7 +59,7 @@ def in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _coloured_in_srgb(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     transform = _transform(source, image.mode)
     if image.mode == "RGB":
-        if max(_change(transform, _GRID), _change(transform, np.dstack([_RAMP] * 3))) <= 1:
+        if _keeps_colours(transform):
             return image
         if _without_colour(image):  # rounding must not give it one
             return _grey_in_srgb(image.getchannel(0), source, "RGB")
@@ -99,6 +103,20 @@ def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCms
         flags |= ImageCms.Flags.NOOPTIMIZE
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     return ImageCms.ImageCmsTransform(source, target, mode, "RGB", intent, flags=flags)
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether a profile is one of RGB that changes nothing; remembered, as most photos have one of a few."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return source.profile.xcolor_space.strip() == "RGB" and _keeps_colours(_transform(source, "RGB"))
+    except Exception:  # as in `in_srgb`, which says it
+        return False
+
+
+def _keeps_colours(transform: ImageCms.ImageCmsTransform) -> bool:
+    return max(_change(transform, _GRID), _change(transform, np.dstack([_RAMP] * 3))) <= 1
 
 
 def _change(transform: ImageCms.ImageCmsTransform, colours: NDArray[np.uint8]) -> int:

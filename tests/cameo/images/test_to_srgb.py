@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cameo.images import encode_image, read_photo, read_picture
+from cameo.images import encode_image, read_photo, read_picture, to_srgb
 from cameo.images.icc import ADOBE_RGB as NAMED_ADOBE_RGB
 from cameo.images.icc import SRGB as NAMED_SRGB
 from tests.support import fill, profiles
@@ -78,6 +78,26 @@ def test_srgb_by_any_profile_stays_bit_equal(name, mode):
     image = IMAGE.convert(mode)
     found = read_photo(file_of(image, icc_profile=SRGB_PROFILES[name]))
     np.testing.assert_array_equal(found, read_photo(file_of(image)))
+
+
+def test_a_profile_of_srgb_is_tried_once_and_others_every_time(monkeypatch):
+    made = []
+    make = to_srgb._transform
+    monkeypatch.setattr(to_srgb, "_transform", lambda *of: (made.append(of), make(*of))[1])
+    to_srgb._is_srgb.cache_clear()
+    for profile, transforms in ((matrix_profile(SRGB), 1), (matrix_profile(DISPLAY_P3), 3)):
+        content = file_of(IMAGE, icc_profile=profile)
+        first, second = read_photo(content), read_photo(content)
+        np.testing.assert_array_equal(first, second)
+        assert len(made) == transforms
+        made.clear()
+
+
+def test_large_profiles_are_not_remembered():
+    to_srgb._is_srgb.cache_clear()
+    profile = matrix_profile(SRGB) + bytes(2**16)
+    np.testing.assert_array_equal(read_photo(file_of(IMAGE, icc_profile=profile)), PIXELS)
+    assert to_srgb._is_srgb.cache_info().currsize == 0
 
 
 def test_named_spaces_mean_what_they_should():
