@@ -44,15 +44,24 @@ def test_another_value_is_refused_in_one_sentence(value: object) -> None:
         Toy().changed({"how": value})
 
 
+def toy_offer(takes: str, usual: Declared) -> Offer:
+    """A model that takes one photo, and needs no network for any of its options."""
+    return Offer(
+        Served("toy", Path()), "toy", (takes,), declarations(type(usual)), usual, "", ("quality",), lambda request: None
+    )
+
+
 def test_the_page_offers_all_values_the_usual_one_first() -> None:
-    offer = Offer(Served("toy", Path()), "toy", ("photo",), declarations(Toy), Toy(), "", ("quality",))
+    offer = toy_offer("photo", Toy())
     html = " ".join(page([offer]).split())
     assert '<select name="how"> <option value="">fast</option> <option>well</option> </select>' in html
     assert '<input name="name" placeholder="">' in html
 
 
 def test_the_page_calls_options_by_words() -> None:
-    offer = Offer(Served("toy", Path()), "toy", ("old_photo",), declarations(Sized), Sized(), "", ("quality",))
+    offer = Offer(
+        Served("toy", Path()), "toy", ("old_photo",), declarations(Sized), Sized(), "", ("quality",), nothing_needed
+    )
     html = " ".join(page([offer]).split())
     assert '<label>old photo <input type="file" name="old_photo"' in html
     assert '<label>size rule <select name="size_rule">' in html

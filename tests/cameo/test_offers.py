@@ -66,10 +66,12 @@ def test_info_and_server_offer_what_the_bundle_can_do(
 
 
 def test_what_is_not_offered_is_understood_all_the_same(tmp_path: Path) -> None:
-    """So the flow says which network lacks."""
+    """So the flow says which network lacks, before the call is in line."""
     with bundle_of(tmp_path / "bundle", "dctnet", DCTNET) as folder:
         offer = Offer.of(Served("model", folder))
-    assert offer.call({"photo": png(9)}, {"sr": "yes"}).fields == {"sr": "yes"}
+    assert offer.call({"photo": png(9)}, {"sr": "no"}).fields == {"sr": "no"}
+    with pytest.raises(RequestError, match="no network realesrnet-x1, -x2 or -x4, expected one for the option `sr`"):
+        offer.call({"photo": png(9)}, {"sr": "yes"})
     with pytest.raises(RequestError, match="Option `sr` of dctnet is 'much', expected yes or no"):
         offer.call({"photo": png(9)}, {"sr": "much"})
 

@@ -40,6 +40,7 @@ from tests.cameo.jobs.fake import BEGUN, FakeCrew, packed, write
 from tests.support.served import SLOW, Model, bundle_of, hang_up, photo_server, png, serving, wait_for
 
 Open = Callable[..., TestClient]
+FUSION = ("fusion-generator", "curricularface", "face-recon-3d")
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def opened(tmp_path: Path, crew: FakeCrew) -> Iterator[Open]:
 
     with (
         fake_bundle(tmp_path / "gpen", "gpen", {"gpen-bfr-64": nothing}) as one,
-        fake_bundle(tmp_path / "fusion", "face-fusion", {"fusion-generator": nothing}) as two,
+        fake_bundle(tmp_path / "fusion", "face-fusion", dict.fromkeys(FUSION, nothing)) as two,
     ):
         offers = {name: Offer.of(Served(name, where)) for name, where in (("gpen", one), ("fusion", two))}
         yield open_one
