@@ -34,6 +34,7 @@ _LOG: Final = logging.getLogger(__name__)
 FAILURES: Final = 5  # in a row, and a worker counts as broken: some errors of a GPU last as long as its process
 _USUAL_TIMES: Final = 4
 _DEVIATIONS: Final = 5
+_SLOWER: Final = 0.05
 _LEAST_RETRY_S: Final = 1.0
 _AFTER_BUG_S: Final = 1.0
 _LOADED_S: Final = 0.01  # a call that found its model closed says nothing about others
@@ -164,9 +165,12 @@ class Crew:
         return starting_s + sum(left) / max(len(staffed), 1)
 
     def _doubt_s(self) -> float:
-        """How much longer it may well be: five standard deviations of what the calls before it take together."""
+        """How much longer it may well be: five standard deviations of what the calls before it take together.
+
+        And a twentieth of it: under load a machine is slower than it was, for all of them alike.
+        """
         calls = [job.call for job in (*self._waiting, *(job for seat in self._seats for job in seat.inside))]
-        return _DEVIATIONS * math.sqrt(sum(self._cost(call).variance for call in calls))
+        return _DEVIATIONS * math.sqrt(sum(self._cost(call).variance for call in calls)) + _SLOWER * self._wait_s()
 
     def _usual_s(self, call: Call, size: float) -> float:
         """What a call costs, by the last ones of its model and mode; 0 before any was seen."""

@@ -59,9 +59,7 @@ def test_the_page_offers_all_values_the_usual_one_first() -> None:
 
 
 def test_the_page_calls_options_by_words() -> None:
-    offer = Offer(
-        Served("toy", Path()), "toy", ("old_photo",), declarations(Sized), Sized(), "", ("quality",), nothing_needed
-    )
+    offer = toy_offer("old_photo", Sized())
     html = " ".join(page([offer]).split())
     assert '<label>old photo <input type="file" name="old_photo"' in html
     assert '<label>size rule <select name="size_rule">' in html

@@ -173,6 +173,18 @@ def test_what_would_come_too_late_is_refused_by_what_calls_took(firm: Firm) -> N
     assert crew.submit(call(), 10)
 
 
+def test_the_door_allows_for_a_machine_that_is_slower_under_load(firm: Firm) -> None:
+    """Ten seconds each, always: nine before it take 90, it and its neighbour 20, and of the 90 a twentieth more."""
+    crew = firm.crew()
+    for _ in range(50):
+        crew._cost(call()).learn(0.001, 10)
+    for name in "abcdefghi":
+        crew.submit(call(name), 1000)
+    with pytest.raises(Busy, match="might not be done within 112 s"):
+        crew.submit(call(), 112)
+    assert crew.submit(call(), 117)
+
+
 def test_a_large_photo_after_tiny_ones_is_let_in(firm: Firm) -> None:
     """What tiny ones took says little of it, and is no reason to turn it away."""
     crew = firm.crew()
