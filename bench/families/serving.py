@@ -130,12 +130,10 @@ def _runs(server: Server, sent: Sequence[bytes], most: float) -> Iterator[Row]:
         peaks.append(load.peak_mib)
         rest.append(_at_rest(server, sent[0]))
     several = f"{RUNS} runs of {RUN_S} s in a row"
-    spread = max(abs(mib / median(rest) - 1) for mib in rest)
-    told = f"{spread:.3f} ({min(rest):.0f} to {max(rest):.0f} MiB)"
-    yield at_most(f"{several}: resident memory at rest, off its median", MOST_SPREAD, spread, told, "of it")
-    above = max(peaks) / median(peaks) - 1
-    told = f"{above:.3f} ({min(peaks):.0f} to {max(peaks):.0f} MiB)"
-    yield at_most(f"{several}: resident memory at most, above its median", MOST_SPREAD, above, told, "of it")
+    for what, values in (("at rest", rest), ("at most", peaks)):
+        spread = (max(values) - min(values)) / (max(values) + min(values))
+        told = f"± {spread:.3f} ({min(values):.0f} to {max(values):.0f} MiB)"
+        yield at_most(f"{several}: resident memory {what}, around its middle", MOST_SPREAD, spread, told, "of it")
     yield Row(f"{several}: photos/s", "", f"{min(rates):.2f} to {max(rates):.2f}, median {median(rates):.2f}", None)
 
 
