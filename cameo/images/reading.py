@@ -18,9 +18,10 @@ from cameo.errors import PhotoError, PhotoTooLarge
 from cameo.images.declared import declared, note_on
 from cameo.images.files import check_format, open_image
 from cameo.images.frames import frames_note
+from cameo.images.jpeg import colour_jpeg
 from cameo.images.limits import MAX_PIXELS, MAX_SIDE, check_size
 from cameo.images.metadata import read_exif
-from cameo.images.to_srgb import ProfileError, in_srgb, scale_to_8_bits
+from cameo.images.to_srgb import ProfileError, in_srgb, is_srgb, scale_to_8_bits
 from cameo.images.truncation import EndsEarlyError, load
 from cameo.images.xmp import Origin, read_origin
 from cameo.pixels import Pixels
@@ -224,22 +225,26 @@ def _picture(image: Image.Image, what: str, options: ReadOptions, stream: Binary
     options.check(image.height, image.width, what)
     frames = frames_note(image, stream) if stream else ""
     early = read_exif(image) if image.format == "TIFF" else None  # its directories cannot be followed after decoding
-    image, missing = load(image, stream, options.allow_truncated)
+    pixels, missing = colour_jpeg(image, stream), ""
+    if pixels is None:
+        image, missing = load(image, stream, options.allow_truncated)
     exif = read_exif(image)
     if early is not None:
         exif = replace(early, orientation=exif.orientation)  # Pillow has turned it
     colours = declared(image, stream, exif.adobe_rgb)
-    colour, alpha = _apart(_within_16_bits(image, what))
     ignored = colours.note
-    if colours.profile and colour.mode != "LAB":  # which is no device's
-        try:
-            colour = in_srgb(_plain(colour), colours.profile)
-        except ProfileError as error:
-            ignored = note_on(str(error))
-    pixels = np.array(_turned(_on_white(colour, alpha), exif.orientation), np.uint8)
+    origin = read_origin(image)
+    if pixels is None or exif.orientation in _UPRIGHT or (colours.profile and not is_srgb(colours.profile)):
+        colour, alpha = _apart(_within_16_bits(image if pixels is None else Image.fromarray(pixels), what))
+        if colours.profile and colour.mode != "LAB":  # which is no device's
+            try:
+                colour = in_srgb(_plain(colour), colours.profile)
+            except ProfileError as error:
+                ignored = note_on(str(error))
+        pixels = np.array(_turned(_on_white(colour, alpha), exif.orientation), np.uint8)
     damaged = "The EXIF data of the photo is damaged: it was ignored." if exif.damaged else ""
     note = " ".join(filter(None, (frames, missing, ignored, damaged)))
-    return Picture(pixels, note, exif.kept, read_origin(image).source_type)
+    return Picture(pixels, note, exif.kept, origin.source_type)
 
 
 def _within_16_bits(image: Image.Image, what: str) -> Image.Image:

@@ -36,7 +36,7 @@ def in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     Raises:
         ProfileError: the profile is damaged, or is not one of such images.
     """
-    if image.mode == "RGB" and len(profile) <= _REMEMBERED_BYTES and _is_srgb(profile):
+    if image.mode == "RGB" and is_srgb(profile):
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -105,9 +105,13 @@ def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCms
     return ImageCms.ImageCmsTransform(source, target, mode, "RGB", intent, flags=flags)
 
 
-@lru_cache(maxsize=16)
-def _is_srgb(profile: bytes) -> bool:
-    """Whether a profile is one of RGB that changes nothing; remembered, as most photos have one of a few."""
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile is one of RGB that changes nothing; a large one is not tried, for it would be remembered."""
+    return len(profile) <= _REMEMBERED_BYTES and _changes_nothing(profile)
+
+
+@lru_cache(maxsize=16)  # most photos have one of a few
+def _changes_nothing(profile: bytes) -> bool:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return source.profile.xcolor_space.strip() == "RGB" and _keeps_colours(_transform(source, "RGB"))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from cameo.errors import PhotoTooLarge
-from cameo.images import MAX_ASPECT, MAX_SIDE, Picture, ReadOptions, read_photo, read_picture
+from cameo.images import MAX_ASPECT, MAX_SIDE, Picture, ReadOptions, jpeg, read_photo, read_picture
 from tests.support.photo_files import bomb, file_of
 
 LEVEL = np.zeros((8, 8, 3), np.uint8)
@@ -51,10 +51,11 @@ def test_own_limit():
 
 @pytest.mark.parametrize("source", [file_of(Image.fromarray(LEVEL)), file_of(Image.fromarray(LEVEL), "JPEG")])
 def test_no_memory_while_decoding(monkeypatch, source):
-    def load(image):
+    def load(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    monkeypatch.setattr(jpeg, "decode_jpeg", load)
     for options in (ReadOptions(), ReadOptions(allow_truncated=True)):
         with pytest.raises(PhotoTooLarge, match="does not fit into the memory"):
             read_picture(source, options)

@@ -84,7 +84,7 @@ def test_a_profile_of_srgb_is_tried_once_and_others_every_time(monkeypatch):
     made = []
     make = to_srgb._transform
     monkeypatch.setattr(to_srgb, "_transform", lambda *of: (made.append(of), make(*of))[1])
-    to_srgb._is_srgb.cache_clear()
+    to_srgb._changes_nothing.cache_clear()
     for profile, transforms in ((matrix_profile(SRGB), 1), (matrix_profile(DISPLAY_P3), 3)):
         content = file_of(IMAGE, icc_profile=profile)
         first, second = read_photo(content), read_photo(content)
@@ -94,10 +94,10 @@ def test_a_profile_of_srgb_is_tried_once_and_others_every_time(monkeypatch):
 
 
 def test_large_profiles_are_not_remembered():
-    to_srgb._is_srgb.cache_clear()
+    to_srgb._changes_nothing.cache_clear()
     profile = matrix_profile(SRGB) + bytes(2**16)
     np.testing.assert_array_equal(read_photo(file_of(IMAGE, icc_profile=profile)), PIXELS)
-    assert to_srgb._is_srgb.cache_info().currsize == 0
+    assert to_srgb._changes_nothing.cache_info().currsize == 0
 
 
 def test_named_spaces_mean_what_they_should():
