@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cameo.errors import OutputError
 from cameo.jobs.job import Backlog
 from cameo.server.exchange import Exchange
 from cameo.workers.breaker import CLOSED, HALF_OPEN, OPEN
@@ -106,10 +107,14 @@ class _Jobs(Collector):
         self._backlog, self._none = backlog, dict.fromkeys(models, Backlog())
 
     def collect(self) -> Iterator[Metric]:
-        """What is not done."""
+        """What is not done; nothing where that cannot be read now, for the other metrics are wanted then most."""
+        try:
+            unfinished = self._backlog()
+        except OutputError:
+            return
         jobs = GaugeMetricFamily("cameo_jobs_unfinished", "jobs that are not done", labels=("model",))
         photos = GaugeMetricFamily("cameo_job_photos_waiting", "photos of jobs without a result", labels=("model",))
-        for model, left in {**self._none, **self._backlog()}.items():
+        for model, left in {**self._none, **unfinished}.items():
             jobs.add_metric([model], left.jobs)
             photos.add_metric([model], left.photos)
         yield from (jobs, photos)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from cameo.errors import OutputError
 from cameo.jobs.job import JobOptions
 from cameo.jobs.store import Store
 from cameo.server.keys import ApiKeys
@@ -174,3 +175,19 @@ def test_a_line_says_whose_job_it_is_and_a_model_without_any_has_none_left(
     send(client, png(1))
     assert facts(lines(log)[0])["key"] == "shop"
     assert lines(log)[0].getMessage().endswith(", model test, key shop")
+
+
+def test_jobs_that_cannot_be_read_do_not_hide_the_other_metrics(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object) -> None:
+        raise OutputError("jobs.sqlite cannot be used (database disk image is malformed): free some space")
+
+    client = opened()
+    send(client, png(1))
+    wait_for(lambda: ended(client, "done") == 1)
+    monkeypatch.setattr(Store, "_rows", damaged)
+    told = client.get("/metrics")
+    assert told.status_code == 200
+    assert "cameo_jobs_unfinished" not in told.text
+    assert ended(client, "done") == 1
+    monkeypatch.undo()
+    assert left(client) == (0, 0)
