@@ -1,11 +1,16 @@
 """Fixtures that all tests share."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core, and so have the processes that it starts
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -45,16 +50,39 @@ def sessions_in_process() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def narrow_fusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with face fusion's `weights`, narrow and filled, and its `bundle`; read it, and write into copies.
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives a folder of a name, filled by whichever process of the tests asks first; read it, and write into copies."""
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    Its export takes half a minute, so whichever process of the tests comes first builds it for all.
-    """
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = place / name
+        with FileLock(f"{made}.lock"):
+            if not made.exists():
+                part = made.with_suffix(".part")
+                part.mkdir(exist_ok=True)
+                make(part)
+                part.rename(made)
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def narrow_fusion(made_once: MadeOnce) -> Path:
+    """A folder with face fusion's `weights`, narrow and filled, and its `bundle`: its exports take half a minute."""
     from tests.support.fusion_weights import build_all
 
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "narrow-fusion"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            build_all(folder.with_suffix(".part")).rename(folder)
-    return folder
+    return made_once("narrow-fusion", build_all)
+
+
+@pytest.fixture(scope="session")
+def whole_export(made_once: MadeOnce) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """Gives the graph of a finder or parser of published width with filled weights, and the facts of its export."""
+    from tests.support.small_checkpoints import export_whole
+
+    def graph_and_facts(network: str) -> tuple[Path, dict[str, Any]]:
+        folder = made_once(f"whole-{network}", partial(export_whole, network))
+        return folder / "model.onnx", json.loads((folder / "facts.json").read_text())
+
+    return graph_and_facts

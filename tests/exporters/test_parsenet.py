@@ -1,5 +1,6 @@
 """ParseNet: the original's numbers in torch, and its logits from the export, which convolves before it doubles."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from cameo.errors import CheckpointError
-from exporters.parsenet.export import ExportParseNet, exporter
+from exporters.parsenet.export import exporter
 from tests.support import fill
 
 torch = pytest.importorskip("torch")
@@ -21,7 +22,6 @@ from tests.support.filled_networks import (  # noqa: E402
     filled,
     keys_of,
     open_engine,
-    save_checkpoint,
 )
 from tests.support.golden import golden, published_keys  # noqa: E402
 
@@ -40,11 +40,9 @@ def network() -> ParseNet:
 
 
 @pytest.fixture(scope="module")
-def exported(network: ParseNet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("parsenet")
-    out = folder / "model.onnx"
-    facts = ExportParseNet("parsenet", SIZE).run(save_checkpoint(network, folder / "weights.pth"), out)
-    return out, dict(facts)
+def exported(whole_export: Callable[[str], Any]) -> tuple[Path, dict[str, Any]]:
+    path, facts = whole_export("parsenet")
+    return path, facts
 
 
 def logits(network: ParseNet, images: np.ndarray) -> np.ndarray:

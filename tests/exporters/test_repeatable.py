@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cameo.artifact import size_of
+from cameo.artifact import sha256_of, size_of
 from cameo.bundle import Bundle
 from exporters import families, family_of
 from exporters.recipe import STANDARD_PASSES
@@ -36,7 +38,9 @@ ELSEWHERE = {
 
 
 @pytest.mark.slow
-def test_exports_are_equal_from_process_to_process(tmp_path: Path, narrow_fusion: Path) -> None:
+def test_exports_are_equal_from_process_to_process(
+    tmp_path: Path, narrow_fusion: Path, whole_export: Callable[[str], tuple[Path, dict[str, Any]]]
+) -> None:
     """A process of the tests, which may have exported others before, and one of its own under other conditions.
 
     What the tests built already, with the same passes, is not exported once more.
@@ -51,9 +55,8 @@ def test_exports_are_equal_from_process_to_process(tmp_path: Path, narrow_fusion
     with (tmp_path / "log.txt").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ELSEWHERE}, stdout=log, stderr=log)
     try:
-        built = Bundle(narrow_fusion / "bundle").networks
-        passed = {network for network, file in files.items() if size_of(file) <= small_checkpoints.PASSED_BYTES}
-        others = {network: file for network, file in files.items() if network not in built.keys() & passed}
+        built = built_by_the_tests(narrow_fusion, whole_export, files)
+        others = {network: file for network, file in files.items() if network not in built}
         here = small_checkpoints.export_all(others, tmp_path / "here")
         code = process.wait()
     finally:
@@ -62,8 +65,22 @@ def test_exports_are_equal_from_process_to_process(tmp_path: Path, narrow_fusion
     elsewhere = json.loads((tmp_path / "elsewhere" / "hashes.json").read_text())
     assert len(here) > len(others)
     assert here.items() <= elsewhere.items()
-    for network in files.keys() - others.keys():
-        assert built[network].onnx.sha256 == elsewhere[f"{network}, {STANDARD_PASSES[-1]}"], network
+    assert built.keys() == {"fusion-generator", "face-recon-3d", *small_checkpoints.WHOLE}
+    for network, (step, found) in built.items():
+        assert found == elsewhere[step], network
+
+
+def built_by_the_tests(
+    narrow_fusion: Path, whole_export: Callable[[str], tuple[Path, dict[str, Any]]], files: Mapping[str, Path]
+) -> dict[str, tuple[str, str]]:
+    """What it is called elsewhere, and its hash, for every network of which the tests have a graph."""
+    exports = {network: (network, sha256_of(whole_export(network)[0])) for network in small_checkpoints.WHOLE}
+    fused = {
+        network: (f"{network}, {STANDARD_PASSES[-1]}", entry.onnx.sha256)
+        for network, entry in Bundle(narrow_fusion / "bundle").networks.items()
+        if network in files and size_of(files[network]) <= small_checkpoints.PASSED_BYTES
+    }
+    return exports | fused
 
 
 def test_a_second_export_of_a_process_equals_its_first(tmp_path: Path) -> None:

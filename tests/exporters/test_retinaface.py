@@ -1,5 +1,6 @@
 """RetinaFace: the original's numbers in torch, and the same from its export, for sizes even and odd."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from tests.support.filled_networks import (  # noqa: E402
     filled,
     keys_of,
     open_engine,
-    save_checkpoint,
 )
 from tests.support.golden import golden, published_keys  # noqa: E402
 
@@ -41,11 +41,9 @@ def network() -> RetinaFace:
 
 
 @pytest.fixture(scope="module")
-def exported(network: RetinaFace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("retinaface")
-    out = folder / "model.onnx"
-    facts = exporter("retinaface-r50").run(save_checkpoint(network, folder / "weights.pth", "state_dict"), out)
-    return out, dict(facts)
+def exported(whole_export: Callable[[str], Any]) -> tuple[Path, dict[str, Any]]:
+    path, facts = whole_export("retinaface-r50")
+    return path, facts
 
 
 def original(network: RetinaFace, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,31 +9,56 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from tests.support import frozen_graphs, fusion_weights, stand_ins
 from tests.support.filled_networks import filled, save_checkpoint
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.stage import Stage
+
 COMPANIONS = {"dctnet-detector": "detector", "dctnet-landmarks": "keypoints"}
-GPEN_SIDE = 32
+WHOLE = ("parsenet", "retinaface-r50")
+"""Of these the published widths are tried, which are as quick to export as narrow ones."""
+GPEN_SIDE, PARSED_SIDE = 32, 64
 PASSED_BYTES = 2**23
 """Passes over larger networks, and their engines, would take longer than all the others together."""
+
+
+def export_whole(network: str, out: Path) -> None:
+    """Write the checkpoint of a network of `WHOLE`, its exported graph and the facts of the export into a folder."""
+    checkpoint = save_checkpoint(filled(_whole(network)), out / "weights.pth")
+    (out / "facts.json").write_text(json.dumps(dict(_stage(network).run(checkpoint, out / "model.onnx"))))
+
+
+def _whole(network: str) -> nn.Module:
+    from exporters.parsenet.network import ParseNet
+    from exporters.retinaface.network import RetinaFace
+
+    return {"parsenet": ParseNet, "retinaface-r50": RetinaFace}[network]()
+
+
+def _stage(network: str) -> Stage:
+    from exporters import family_of
+    from exporters.parsenet.export import ExportParseNet
+
+    return ExportParseNet(network, PARSED_SIDE) if network == "parsenet" else family_of(network).exporter(network)
 
 
 def write_all(folder: Path) -> dict[str, Path]:
     """Write the checkpoints; return the file of each network."""
     from exporters.gpen.network import Architecture, FullGenerator
-    from exporters.parsenet.network import ParseNet
     from exporters.realesrnet.network import RRDBNet
-    from exporters.retinaface.network import RetinaFace
 
     plan = Architecture.of(GPEN_SIDE, narrow=0.0625, channel_multiplier=1, style_dim=32)
     generator = FullGenerator.without_weights(plan)
     networks = {
         "gpen-bfr-256": filled(generator.to_empty(device="cpu")),
-        "parsenet": filled(ParseNet()),
         "realesrnet-x2": filled(RRDBNet(2, 1)),
-        "retinaface-r50": filled(RetinaFace()),
+        **{network: filled(_whole(network)) for network in WHOLE},
     }
     files = {name: save_checkpoint(network, folder / f"{name}.pth") for name, network in networks.items()}
     files["dctnet-head"] = frozen_graphs.write_small(folder / "dctnet-head.pb")
@@ -48,9 +73,7 @@ def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
     import engines
     import optimize
     from cameo.artifact import sha256_of, size_of
-    from exporters import family_of
     from exporters.gpen import export as gpen
-    from exporters.parsenet.export import ExportParseNet
     from exporters.recipe import STANDARD_PASSES
 
     found = {}
@@ -60,7 +83,7 @@ def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
         return path
 
     for network, file in files.items():
-        stage = ExportParseNet(network, 64) if network == "parsenet" else family_of(network).exporter(network)
+        stage = _stage(network)
         graph = out / f"{network}.onnx"
         with patch.object(gpen, "sizes_of", lambda network: (GPEN_SIDE, GPEN_SIDE)):  # no published one is so small
             stage.run(file, graph)
