@@ -22,8 +22,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN  := .venv/bin
 VENV := .venv/.ready
-# As many processes as cores, a file to each at a time: its tests share builds. Four take 10 GB.
-TESTS := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file to each process at a time: its tests share builds. How many: tests/conftest.py.
+TESTS := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick engines validate report serve bench bench-serve bench-gpu style quality clean

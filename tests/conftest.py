@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,11 +11,20 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests.support.heap import keep_heap
+
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core, and so have the processes that it starts
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+    keep_heap()
+    gc.set_threshold(50_000, 20, 50)  # PyTorch's exports make many objects: a seventh of their time is the collector's
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores, for some tests wait for clients and children; four take 10 GB."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,5 @@
 """GPEN: the original's numbers in torch at every size, and the same levels from the export."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from cameo.errors import CheckpointError
 from exporters.gpen import export as gpen
 from exporters.gpen.export import NETWORKS, exporter, is_normalised, load_generator, noise_inputs, size_of, sizes_of
 from tests.support import fill
-from tests.support.heap import kept_heap
 
 torch = pytest.importorskip("torch")
 
@@ -21,8 +19,6 @@ from exporters.gpen.network import Architecture, FullGenerator  # noqa: E402
 from tests.support.filled_networks import filled, keys_of, save_checkpoint  # noqa: E402
 from tests.support.golden import golden, published_keys  # noqa: E402
 from tests.support.onnx_graphs import opened, run  # noqa: E402
-
-pytestmark = pytest.mark.usefixtures("kept")
 
 # The original's test networks: name of its expected values, constructor arguments
 PUBLISHED = {
@@ -35,12 +31,6 @@ PUBLISHED = {
 }
 EXACT = 1e-5  # relative root mean square error of a faithful network
 LEAN = 1e-5  # largest error of the export form, of a range of 2
-
-
-@pytest.fixture(scope="module")
-def kept() -> Iterator[None]:
-    with kept_heap():
-        yield
 
 
 def generator(**arguments: Any) -> FullGenerator:
