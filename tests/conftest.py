@@ -1,6 +1,5 @@
 """Fixtures that all tests share."""
 
-import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -11,15 +10,17 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tests.support.heap import keep_heap
+from tests.support.heap import keep_memory
 
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core, and so have the processes that it starts
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
-    keep_heap()
-    gc.set_threshold(50_000, 20, 50)  # PyTorch's exports make many objects: a seventh of their time is the collector's
+    keep_memory()
+
+
+_LONGEST = ("test_readme.py", "test_repeatable.py", "test_contributing.py")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -28,8 +29,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The demo takes the longest: begun first, it ends while other processes still have something to do."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """What takes longest is begun first, and ends while other processes still have something to do."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from tests.support import frozen_graphs, fusion_weights, stand_ins
 from tests.support.filled_networks import filled, save_checkpoint
+from tests.support.heap import keep_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,6 +101,7 @@ def export_all(files: Mapping[str, Path], out: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    keep_memory()
     listing, out = map(Path, sys.argv[1:])
     hashes = export_all({name: Path(file) for name, file in json.loads(listing.read_text()).items()}, out)
     (out / "hashes.json").write_text(json.dumps(hashes))
