@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from cameo.declaring import option
 from cameo.errors import PhotoTooLarge
-from cameo.flow_options import option
 from cameo.flows import Progress
 from cameo.pixels import Pixels
 from cameo.session import Session

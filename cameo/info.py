@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry
+from cameo.declaring import PHOTO, Declaration, flagged, offered
 from cameo.errors import EngineUnavailable
-from cameo.flow_options import PHOTO, Declaration, flagged, offered
 from cameo.flows import flow_module
 from cameo.modes import MODES
 from cameo.opening import LoadOptions, choose_engine, memory_of_bundle, why_not

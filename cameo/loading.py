@@ -16,9 +16,9 @@ from typing import Any, Self
 from PIL import Image
 
 from cameo.bundle import Bundle
+from cameo.declaring import Declared, declarations, named, offered
 from cameo.errors import EngineError, RequestError
 from cameo.faces.counting import in_words
-from cameo.flow_options import Declared, declarations, named, offered
 from cameo.flows import (
     Flow,
     FlowModule,
@@ -58,13 +58,13 @@ class Loaded:
         self.takes = self._module.TAKES
         self.consent = consent_of(self._module)
         self.per_call = declarations(self._module.Request)
-        flow_options, self._usual = told_apart(self._module, chosen, bundle.networks)
+        declaring, self._usual = told_apart(self._module, chosen, bundle.networks)
         self._has_consent = options.consent
-        self._reading = ReadOptions(flow_options.max_pixels, options.allow_truncated, flow_options.max_side)
+        self._reading = ReadOptions(declaring.max_pixels, options.allow_truncated, declaring.max_side)
         self._closing = threading.Lock()
         self._waiting = Waiting()
         self._closed = False
-        self._check_networks = partial(check_networks, self._module, bundle.networks, flow_options)
+        self._check_networks = partial(check_networks, self._module, bundle.networks, declaring)
         self._check_networks(self._usual)
         self.runtime = runtime or Runtime("" if options.memory is None else options.memory, options.exact)
         with ExitStack() as opening:
@@ -74,7 +74,7 @@ class Loaded:
             sessions = {name: with_noise(one, bundle.networks[name].inputs) for name, one in opened.items()}
             self._networks = opened
             assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
-            self.flow: Flow = self._module.open_flow(sessions, assets, flow_options)
+            self.flow: Flow = self._module.open_flow(sessions, assets, declaring)
             self._sessions = opening.pop_all()
         for line in self.describe().splitlines():
             _LOG.info("%s loaded, %s", bundle.manifest.model, line)

@@ -12,8 +12,8 @@ from typing import ClassVar, Final
 from cameo.backends import DEVICES, Runs, SessionOptions, backend, backend_names, runs
 from cameo.batching import Batched
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry
+from cameo.declaring import Declared, option
 from cameo.errors import EngineError, EngineUnavailable, RequestError
-from cameo.flow_options import Declared, option
 from cameo.low_memory import InTurn, OneOpen
 from cameo.memory.fitting import Choice, Fitting
 from cameo.memory.report import planned_text

@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from cameo.declaring import option
 from cameo.faces.face import Face, Matrix
-from cameo.flow_options import option
 from cameo.pixels import Pixels
 
 Size = tuple[int, int]

@@ -76,7 +76,7 @@ class Model:
     or are another network's. `assets` names files of that folder that the flow needs besides networks; a missing one is
     left out.
     `stand_ins` says of every network that may be missing, in one sentence, what the flow does without it. `flow_gates`
-    are about the whole flow's result, which is compared with the original's under `flow_options`. `source` is where the
+    are about the whole flow's result, which is compared with the original's under `declaring`. `source` is where the
     authors' files can be fetched, `figures` what others published of the whole model.
     """
 
@@ -87,6 +87,6 @@ class Model:
     assets: Mapping[str, str] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     flow_gates: tuple[Gate, ...] = ()
-    flow_options: Mapping[str, object] = field(default_factory=dict)
+    declaring: Mapping[str, object] = field(default_factory=dict)
     source: Source | None = None
     figures: Figures | None = None

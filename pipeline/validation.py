@@ -71,7 +71,7 @@ def validate_bundle(
     gates = [gate for gate in gates if any(gate.covers(gate.network, *engine) for engine in built)]
     sizes = {name: recipes[name].sizes for name in bundle.networks}
     parts = {name: str(network.source.get("part", "")) for name, network in bundle.networks.items()}
-    options = options or ValidationOptions(by_network=sizes, flow_options=known.flow_options, parts=parts)
+    options = options or ValidationOptions(by_network=sizes, declaring=known.declaring, parts=parts)
     options = replace(options, max_side=limits.max_side) if limits.max_side else options
     options = replace(options, rounds=Rounds(limits.rounds, limits.rounds)) if limits.rounds else options
     there = _photos(photos or DEMO_PHOTO)
@@ -90,7 +90,7 @@ def validate_bundle(
     shown = None
     if report.flow is not None:
         first = {taken: path for taken, name in report.flow.first.items() for path in chosen if path.name == name}
-        shown = _flow_picture(folder, first, known.flow_options, options.max_side)
+        shown = _flow_picture(folder, first, known.declaring, options.max_side)
     write(report, folder, shown)
     return report
 

@@ -90,7 +90,7 @@ class FlowComparison:
             spec = Spec(f"{NAME}/original", NAME, bundle=str(self._bundle.folder.resolve()), flow=True)
             originals = {name: str(self._weights[name].resolve()) for name in self._bundle.networks}
             options = self._options
-            spec = replace(spec, originals=originals, parts=options.parts, flow_options=options.flow_options)
+            spec = replace(spec, originals=originals, parts=options.parts, declaring=options.declaring)
             starting = Starting(scratch, _PATIENCE * self._options.timeout_s)
             original = starting.start(stack, spec, self._contenders, self._spec)
             running = [contender for contender in self._contenders if contender.session is not None]
@@ -131,7 +131,7 @@ class FlowComparison:
         return FlowResult(
             finder,
             (height, width),
-            dict(self._options.flow_options),
+            dict(self._options.declaring),
             Subject(name, (*fidelity.worst(self._likenesses), *measured), times[0]),
             tuple(_result(contender, times[0], find(measured, "peak_rss")) for contender in self._contenders),
             dict(zip(first, _names(first), strict=True)),
@@ -149,7 +149,7 @@ class FlowComparison:
         bundle, threads = str(self._bundle.folder.resolve()), self._options.threads
         engine = contender.engine, contender.precision, contender.mode
         spec = Spec(contender.subject, NAME, "", bundle, *engine, threads=threads, flow=True)
-        return replace(spec, flow_options=self._options.flow_options)
+        return replace(spec, declaring=self._options.declaring)
 
     def _rounds(self) -> Rounds:
         """Fewer than for networks: a photo of a few faces takes the original half a minute."""

@@ -91,7 +91,7 @@ def open_flow(spec: Mapping[str, Any]) -> FlowSession:
     """
     bundle = Bundle(Path(spec["bundle"]))
     module = flow_module(bundle.manifest.flow)
-    options, request = told_apart(module, spec["flow_options"], bundle.networks)
+    options, request = told_apart(module, spec["declaring"], bundle.networks)
     assets = {name: bundle.verified(file) for name, file in bundle.manifest.assets.items()}
     recorder = Recorder()
     with ExitStack() as opening:

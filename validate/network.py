@@ -40,7 +40,7 @@ class ValidationOptions:
     Photos with a longer side than `max_side` are shrunk to it first; 0 leaves them as they are.
 
     `by_network` says them for networks that are too slow for the usual ones, or meant for others. Without `flow`, only
-    networks are compared; `flow_options` are those that it is opened with. `parts` are those of the checkpoints that
+    networks are compared; `declaring` are those that it is opened with. `parts` are those of the checkpoints that
     the networks were made from, by network, where a file has several.
     """
 
@@ -52,7 +52,7 @@ class ValidationOptions:
     max_side: int = 0
     by_network: Mapping[str, Sizes] = field(default_factory=dict)
     flow: bool = True
-    flow_options: Mapping[str, Any] = field(default_factory=dict)
+    declaring: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def sizes_of(self, network: str) -> Sizes:

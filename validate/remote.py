@@ -31,7 +31,7 @@ _CLOSING_S = 20.0
 class Spec:
     """What a worker loads: the original where `weights` is a path, else an engine of `bundle`.
 
-    With `flow`, it is the whole flow of `bundle`, opened with `flow_options`: on the checkpoints `originals`, by
+    With `flow`, it is the whole flow of `bundle`, opened with `declaring`: on the checkpoints `originals`, by
     network, if there are some, else on its engines. `parts` says by network which weights of a checkpoint are meant.
     """
 
@@ -47,7 +47,7 @@ class Spec:
     flow: bool = False
     originals: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
-    flow_options: Mapping[str, Any] = field(default_factory=dict)
+    declaring: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RemoteSession:

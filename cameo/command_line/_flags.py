@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cameo.flow_options import Declaration
+    from cameo.declaring import Declaration
     from cameo.flows import FlowModule
 
 OPTION = "option "
@@ -77,7 +77,7 @@ def add_options(
 
     Without `pictures`, those are left out that are pictures: they belong to one photo.
     """
-    from cameo.flow_options import PHOTO, declarations, flagged
+    from cameo.declaring import PHOTO, declarations, flagged
     from cameo.flows import flow_module, flow_names
 
     modules = {name: module for name in flow_names() if concerns(module := flow_module(name))}

@@ -30,7 +30,7 @@ def given(parsed: argparse.Namespace) -> dict[str, str]:
 
 def chosen(parsed: argparse.Namespace, module: FlowModule) -> dict[str, Any]:
     """The options of the model that were given, by name; a picture is its path, what is unknown stays text."""
-    from cameo.flow_options import declarations, from_texts
+    from cameo.declaring import declarations, from_texts
 
     return from_texts((*declarations(module.Options), *declarations(module.Request)), given(parsed))
 

@@ -96,7 +96,7 @@ def _served(parsed: argparse.Namespace) -> list[Served]:
         BundleError: one is no bundle.
         RequestError: two go by one name, or an option belongs to none of them.
     """
-    from cameo.flow_options import declarations, named
+    from cameo.declaring import declarations, named
     from cameo.workers.calls import Served
 
     folders = _named(parsed.bundles)

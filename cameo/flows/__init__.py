@@ -24,10 +24,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cameo.declaring import Declared, option
 from cameo.discovery import module_in, names_in
 from cameo.errors import BundleError
 from cameo.faces.face import Face
-from cameo.flow_options import Declared, option
 from cameo.images import MAX_PIXELS, MAX_SIDE
 from cameo.pixels import Pixels
 from cameo.provenance.record import Provenance

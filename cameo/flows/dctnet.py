@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from cameo.batches import run_rows
 from cameo.colour import as_colourless_as
+from cameo.declaring import Declared, option
 from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, only, tile_option
 from cameo.errors import BundleError, RequestError
 from cameo.faces.alignment import crop, invert, similarity_in_image_frame, square_template, transform, warp
@@ -39,7 +40,6 @@ from cameo.faces.alpha import alpha_of, ellipse
 from cameo.faces.counting import counted
 from cameo.faces.face import Face, Finder, Matrix
 from cameo.faces.finders.dctnet import finder_of
-from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.pixels import Pixels
 from cameo.session import Session

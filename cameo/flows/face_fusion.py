@@ -34,6 +34,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from cameo.colour import as_colourless_as
+from cameo.declaring import Declared, option
 from cameo.errors import BundleError, PhotoError, RequestError
 from cameo.faces.alpha import alpha_of
 from cameo.faces.blending import NO_PARSER, PARSER, Blend, FaceBlender
@@ -43,7 +44,6 @@ from cameo.faces.enhancing import FaceEnhancer
 from cameo.faces.face import Face, Finder, Matrix
 from cameo.faces.finders.dctnet import finder_of
 from cameo.faces.fusing import CROP_SIZE, FaceFuser, Fusion, Numbers, Source
-from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import Photo, read_photo
 from cameo.pixels import Pixels

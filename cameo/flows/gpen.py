@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from cameo.colour import as_colourless_as
+from cameo.declaring import Declared, option
 from cameo.enlarging import ENLARGER, NO_ENLARGER, enlarged, enlarger_of, only, tile_option
 from cameo.errors import BundleError, RequestError
 from cameo.faces.counting import counted
@@ -34,7 +35,6 @@ from cameo.faces.face import Face, Finder
 from cameo.faces.finders.cascade import CascadeFinder
 from cameo.faces.finders.retinaface import MIN_SCORE, RetinaFaceFinder
 from cameo.faces.restoring import ALIGNED, FaceRestorer, aligned_face, resize
-from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.pixels import Pixels
 from cameo.session import Session

@@ -28,10 +28,10 @@ import cv2
 import numpy as np
 
 from cameo.colour import as_colourless_as, without_colour
+from cameo.declaring import Declared, option
 from cameo.errors import BundleError, PhotoError, RequestError
 from cameo.faces.face import Face
 from cameo.faces.restoring import ALIGNED, aligned_face, resize
-from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import Photo, read_photo
 from cameo.pixels import Pixels

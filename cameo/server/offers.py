@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final
 
 from cameo.bundle import Bundle
+from cameo.declaring import PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
 from cameo.errors import RequestError
-from cameo.flow_options import PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
 from cameo.flows import check_networks, consent_of, flow_module, no_consent
 from cameo.loading import told_apart
 from cameo.modes import MODES

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cameo import __version__
-from cameo.flow_options import PHOTO, Declaration
+from cameo.declaring import PHOTO, Declaration
 from cameo.server.job_openapi import job_paths
 from cameo.server.keys import key_for_curl
 from cameo.server.offers import CONSENT, FORMAT, FORMATS, MODE, QUALITY, Offer

@@ -7,7 +7,7 @@ from functools import cache
 
 import jinja2
 
-from cameo.flow_options import PHOTO
+from cameo.declaring import PHOTO
 from cameo.server.offers import Offer
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from cameo.flow_options import PHOTO, Declaration
+from cameo.declaring import PHOTO, Declaration
 from cameo.server.limits import JOBS
 from cameo.server.offers import Offer
 from cameo.server.openapi import document

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cameo.bundle import Bundle
+from cameo.declaring import declarations, from_texts
 from cameo.errors import RequestError
-from cameo.flow_options import declarations, from_texts
 from cameo.flows import flow_module
 from cameo.loading import Loaded, load
 from cameo.memory.heap import give_back

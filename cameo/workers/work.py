@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cameo.declaring import PHOTO, from_texts
 from cameo.errors import EngineError, PhotoTooLarge, RequestError
-from cameo.flow_options import PHOTO, from_texts
 from cameo.images import Encoding, ReadOptions, read_pictures
 from cameo.memory.exhaustion import ran_out_of_memory
 from cameo.provenance.saving import encoded

@@ -82,7 +82,7 @@ MODELS = (
                 "realesrnet-x2": "photos cannot be enlarged (--sr)",
             },
             flow_gates=_SAME_PHOTO,
-            flow_options={"max_faces": 6},  # each takes the original four to twenty seconds
+            declaring={"max_faces": 6},  # each takes the original four to twenty seconds
             source=_SOURCES.get(size),
         )
         for size in _SIZES

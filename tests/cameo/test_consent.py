@@ -148,7 +148,7 @@ def test_the_page_of_others_has_no_checkbox(folder: Path, monkeypatch: pytest.Mo
 
 def test_validation_needs_none(bundle: Path) -> None:
     settings = dict.fromkeys(("engine", "precision", "mode", "device"), "")
-    spec = {"bundle": str(bundle), "originals": {}, "threads": 0, "flow_options": {}, **settings}
+    spec = {"bundle": str(bundle), "originals": {}, "threads": 0, "declaring": {}, **settings}
     flow = open_flow(spec)
     try:
         feeds = {"template": PHOTOS[0][None], "face": PHOTOS[1][None]}

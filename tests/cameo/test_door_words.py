@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 
 import cameo
 from cameo.commands import main
+from cameo.declaring import declarations, flagged, named
 from cameo.errors import RequestError
 from cameo.faces.alignment import square_template
 from cameo.faces.face import Face
-from cameo.flow_options import declarations, flagged, named
 from cameo.flows import flow_module, flow_names, gpen
 from cameo.opening import LoadOptions
 from cameo.testing import fake_bundle, image_session

@@ -10,8 +10,8 @@ import pytest
 
 import exporters
 from cameo.bundle import Bundle
+from cameo.declaring import Declaration, declarations
 from cameo.errors import RequestError
-from cameo.flow_options import Declaration, declarations
 from cameo.flows import flow_module, flow_names
 from cameo.info import Info
 from cameo.server.offers import Offer

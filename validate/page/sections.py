@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import exporters
 import metrics
-from cameo.flow_options import declarations
+from cameo.declaring import declarations
 from cameo.flows import flow_module
 from metrics import identity, known, landmarks, metric_names
 from metrics.measurement import GateResult

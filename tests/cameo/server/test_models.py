@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from cameo.declaring import declarations
 from cameo.errors import EngineUnavailable
-from cameo.flow_options import declarations
 from cameo.flows import flow_module, flow_names
 from cameo.images import read_photo
 from cameo.server import ServeOptions

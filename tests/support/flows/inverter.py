@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cameo.declaring import Declared, option
 from cameo.faces.face import Face
-from cameo.flow_options import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.pixels import Pixels
 from cameo.session import Session

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from cameo.flow_options import Declared, option
+from cameo.declaring import Declared, option
 from cameo.flows import FlowOptions, Outcome, Progress
 from cameo.images import Photo
 from cameo.pixels import Pixels

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
+from cameo.declaring import Declared, declarations, option
 from cameo.errors import RequestError
-from cameo.flow_options import Declared, declarations, option
 from cameo.server.offers import Offer
 from cameo.server.page import page
 from cameo.size_rule import size_rule_option
