@@ -123,7 +123,7 @@ def optimize_(
     photos = Calibration.of(calibration_photos(calibration)) if module else Calibration()
     if calibration:
         photos.readable()
-    store, artifact = Store(_store(out)), Artifact.of(source)
+    store, artifact = Store(_store(out), note=console.print), Artifact.of(source)
     for name, stage in chosen.items():
         result = store.run(stage, artifact)
         artifact = result.artifact

@@ -8,6 +8,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from cameo.errors import EngineError
+from cameo.progress import Pace
+from pipeline.bar import StageBar
 from pipeline.cli import app
 
 PHOTO = Path(__file__).resolve().parents[2] / "demo" / "photo.jpg"
@@ -39,6 +41,21 @@ def test_a_graph_of_several_inputs_is_fed_as_its_family_says(tmp_path: Path) -> 
     assert optimized("fusion-generator", tmp_path).exit_code == 0
     assert (tmp_path / "out.onnx").is_file()
     assert (tmp_path / "out.precision.json").is_file()
+
+
+def test_every_stage_tells_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each does by itself when it takes longer."""
+    begin = StageBar.__enter__
+
+    def begin_and_go_on(bar: StageBar) -> StageBar:
+        bar.still()
+        return begin(bar)
+
+    monkeypatch.setattr(StageBar, "__enter__", begin_and_go_on)
+    monkeypatch.setattr(Pace, "is_due", lambda pace: True)
+    said = optimized("fusion-generator", tmp_path).stdout
+    for stage in ("simplify-graph", "convert-to-fp16"):
+        assert f"{stage}: 0 s so far" in said
 
 
 def test_of_another_one_only_an_image_can_be_fed(tmp_path: Path) -> None:
