@@ -136,16 +136,16 @@ class Declared:
         names = (declared.name for declared in declarations(type(self)) if declared.kind is PHOTO)
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
-    def changed(self, given: Mapping[str, Any]) -> Self:
-        """The same with other values for the options given by name.
+    def changed(self, given: Mapping[str, Any], networks: Collection[str]) -> Self:
+        """The same with other values for the options given by name; errors offer those of a bundle of `networks`.
 
         Raises:
             RequestError: one is unknown, of another kind or out of bounds.
         """
-        known = [declared.name for declared in declarations(type(self))]
-        unknown = sorted(set(given) - set(known))
+        unknown = sorted(given.keys() - {declared.name for declared in declarations(type(self))})
         if unknown:
-            offers = f"expected one of {named(*sorted(known))}" if known else "a call has none"
+            can = sorted(declared.name for declared in offered(type(self), networks))
+            offers = f"expected one of {named(*can)}" if can else "a call has none"
             raise RequestError(f"{self.OF} has no option {named(*unknown)} for a call, {offers}.")
         return replace(self, **given)
 

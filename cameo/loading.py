@@ -116,7 +116,7 @@ class Loaded:
         with timed() as times_s:
             with spent("read"):
                 pictures = read_pictures({**named, **request.pictures}, self._reading)
-            request = request.changed({name: pictures[name] for name in request.pictures})
+            request = replace(request, **{name: pictures[name] for name in request.pictures})
             pixels = {name: pictures[name].pixels for name in named}
             with self.runtime.visit(), spent("run"):
                 outcome = self.flow.run(pixels, request, progress)
@@ -163,7 +163,7 @@ class Loaded:
         Raises:
             RequestError: an option is unknown or out of range, or asks for a network that is not there.
         """
-        request = self._usual.changed(given)
+        request = self._usual.changed(given, self.bundle.networks)
         self._check_networks(request)
         return request
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from cameo.bundle import Bundle
 from cameo.declaring import PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
@@ -37,8 +36,8 @@ class Offer:
     usual: Declared
     consent: str
     modes: tuple[str, ...]
-    check: Callable[[Declared], None]
-    """Raises RequestError where a request asks for what the bundle has no network for."""
+    check: Callable[[Mapping[str, Any]], None]
+    """Raises RequestError where options of a call are unknown, out of range, or need a network that is not there."""
 
     @classmethod
     def of(cls, served: Served) -> Offer:
@@ -55,6 +54,10 @@ class Offer:
         check_networks(module, bundle.networks, options, usual)
         entries = [entry for network in bundle.networks.values() for entry in network.engines]
         modes = tuple(mode for mode in MODES if any(entry.mode == mode for entry in entries))
+
+        def check(given: Mapping[str, Any]) -> None:
+            check_networks(module, bundle.networks, options, usual.changed(given, bundle.networks))
+
         return cls(
             served,
             bundle.manifest.flow,
@@ -63,7 +66,7 @@ class Offer:
             usual,
             consent_of(module),
             modes,
-            partial(check_networks, module, bundle.networks, options),
+            check,
         )
 
     @property
@@ -102,7 +105,7 @@ class Offer:
         consent = fields.get(CONSENT, "").lower() in YES
         if self.consent and not consent:
             raise RequestError(no_consent(self.consent, f"a form with {CONSENT}=yes"))
-        self.check(self.usual.changed({**from_texts(declarations(type(self.usual)), texts), **pictures}))
+        self.check({**from_texts(declarations(type(self.usual)), texts), **pictures})
         suffix = SUFFIXES[_media_type(fields.get(FORMAT, ""), accept)]
         quality = _quality(fields.get(QUALITY, ""), suffix)
         return Call(self.name, named, texts, self._mode(fields.get(MODE, "")), consent, suffix, quality)

@@ -41,7 +41,7 @@ def test_a_choice_is_one_of_its_values() -> None:
 @pytest.mark.parametrize("value", ["slow", "", 1, True, None])
 def test_another_value_is_refused_in_one_sentence(value: object) -> None:
     with pytest.raises(RequestError, match=f"Option `how` of toy is {value!r}, expected fast or well."):
-        Toy().changed({"how": value})
+        Toy().changed({"how": value}, ())
 
 
 def toy_offer(takes: str, usual: Declared) -> Offer:

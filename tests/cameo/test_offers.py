@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import cameo
 import exporters
 from cameo.bundle import Bundle
 from cameo.declaring import Declaration, declarations
 from cameo.errors import RequestError
 from cameo.flows import flow_module, flow_names
 from cameo.info import Info
-from cameo.server.offers import Offer
+from cameo.server.offers import CONSENT, Offer
 from cameo.server.openapi import document
 from cameo.server.page import page
 from cameo.testing import fake_bundle, image_session
@@ -63,6 +65,20 @@ def test_info_and_server_offer_what_the_bundle_can_do(
     assert every & set(form["multipart/form-data"]["schema"]["properties"]) == per_call - hidden
     html = page([offer])
     assert {name for name in per_call if f'name="{name}"' in html} == per_call - hidden
+
+
+@pytest.mark.parametrize(("flow", "networks", "hidden"), HIDDEN)
+def test_who_asks_for_another_is_told_what_the_bundle_can_do(
+    tmp_path: Path, flow: str, networks: tuple[str, ...], hidden: set[str]
+) -> None:
+    per_call = {one.name for one in declarations(flow_module(flow).Request)}
+    with bundle_of(tmp_path / "bundle", flow, networks) as folder, cameo.load(folder) as model:
+        offer = Offer.of(Served("model", folder))
+        files = {name: png(9) for name in offer.takes}
+        for ask in (lambda: offer.call(files, {"other": "1", CONSENT: "yes"}), lambda: model.request(other=1)):
+            with pytest.raises(RequestError, match="has no option `other` for a call") as refused:
+                ask()
+            assert set(re.findall(r"`(\w+)`", str(refused.value))) == {"other"} | per_call - hidden
 
 
 def test_what_is_not_offered_is_understood_all_the_same(tmp_path: Path) -> None:
