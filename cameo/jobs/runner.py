@@ -28,6 +28,7 @@ _SWEEP_S: Final = 60.0
 _FULL_S: Final = 10.0  # until a full disk is looked at again
 _MOST_S: Final = 60.0  # until a busy server is asked again
 _NEWEST: Final = 50  # photos that tell how long the others will take
+_SOON_S: Final = 0.1  # what is overdue
 
 Submit = Callable[[Call, float], "Future[Answer]"]
 """`Crew.submit`: the answer to a call that must come within so many seconds; raises Busy."""
@@ -52,7 +53,7 @@ class Runner:
         self._inside: dict[tuple[str, int], Future[Answer] | None] = {}
         self._late: set[tuple[str, int]] = set()
         self._latest, self._swept, self._paused_until = "", time.monotonic(), 0.0
-        self._ended: deque[float] = deque(maxlen=_NEWEST)
+        self._moments: deque[float] = deque(maxlen=_NEWEST + 1)  # when work began, and then when each photo ended
         self._closing = False
         count = self._options.in_flight
         self._threads = [threading.Thread(target=self._work, name="cameo-job") for _ in range(count)]
@@ -83,11 +84,12 @@ class Runner:
 
     def eta_s(self, job: str) -> float | None:
         """Seconds until a job is done, jobs taking turns; None while nothing tells how long a photo takes."""
-        waiting, ended = self._store.unfinished(), list(self._ended)
-        if job not in waiting or len(ended) < 2:
+        waiting, moments = self._store.unfinished(), list(self._moments)
+        if job not in waiting or len(moments) < 2:
             return None
-        before = sum(min(photos, waiting[job]) for photos in waiting.values())
-        return round(before * (ended[-1] - ended[0]) / (len(ended) - 1), 1)
+        before = sum(min(photos, waiting[job]) for photos in waiting.values())  # what runs has no result either
+        pace = (moments[-1] - moments[0]) / (len(moments) - 1)
+        return round(max(before * pace - (time.monotonic() - moments[-1]), _SOON_S), 1)
 
     def _work(self) -> None:
         while not self._closing:
@@ -137,8 +139,11 @@ class Runner:
             if taken := self._store.next_waiting(self._models, self._latest, self._inside):
                 self._latest = taken[0].id
                 self._inside[taken[0].id, taken[1].number] = None
+                if not self._moments:
+                    self._moments.append(time.monotonic())
             else:
-                self._ended.clear()  # a pause tells nothing of how long photos take
+                if not self._inside:
+                    self._moments.clear()  # a pause tells nothing of how long photos take
                 self._changed.wait(_SWEEP_S)
             return taken
 
@@ -170,7 +175,7 @@ class Runner:
             status, progress = "done", self._store.done(*key, answer, round(time.monotonic() - started, 3))
         self._late.discard(key)
         self.why = ""
-        self._ended.append(time.monotonic())
+        self._moments.append(time.monotonic())
         if progress:
             self._told(job, status, progress)
 

@@ -128,7 +128,7 @@ class Jobs:
         if name == TABLE:
             return Response(table([one for _, one in results]), media_type="text/csv")
         for number, one in results:
-            if one.result == name:
+            if one.result and one.result == name:  # what has no result has no name of it
                 return FileResponse(self._store.result(job.id, number), media_type=MEDIA_TYPES[job.call.suffix])
         raise HTTPException(404, f"{name!r:.80} is no result of this job so far: {TABLE} names them")
 

@@ -1,7 +1,8 @@
 """A line for each request, in "cameo.access", and for what becomes of jobs, in "cameo.jobs".
 
 They are to be read, or JSON for what collects logs. Those of requests have a column for memory: what the workers hold,
-of what they may. Probes (`/live` and their like) are of level DEBUG, so that they do not fill the log.
+of what they may. Probes (`/live` and their like) that find all well are of level DEBUG, so that they do not fill the
+log.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ OF_JOBS: Final = logging.getLogger("cameo.jobs")
 
 def log_exchange(exchange: Exchange, used_bytes: int, budget_bytes: int) -> None:
     """Write the line of an exchange that is over."""
-    level = logging.DEBUG if exchange.is_probe else logging.INFO
+    level = logging.DEBUG if exchange.is_probe and exchange.status < 400 else logging.INFO
     if ACCESS.isEnabledFor(level):
         facts = _facts(exchange, used_bytes, budget_bytes)
         ACCESS.log(level, "%s", _line(facts), extra={"facts": facts})

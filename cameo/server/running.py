@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cameo.server.front import Front
 
 TIMEOUT_HEADER: Final = "X-Cameo-Timeout"
+_LEAST_S: Final = 0.01
+"""Nothing is made in less."""
 
 
 class Running:
@@ -56,7 +58,7 @@ class Running:
             ClientDisconnect: the sender hung up.
         """
         left_s = min(patience_s - exchange_of(request.scope).seconds, self._front.options.timeout_s)
-        if left_s <= 0:
+        if left_s < _LEAST_S:
             raise Late(f"the photo took longer to come than {patience_s:g} s: send a smaller one, or wait longer")
         answer = asyncio.wrap_future(self._front.crew.submit(call, left_s))
         gone = asyncio.create_task(_hung_up(request))

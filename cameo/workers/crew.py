@@ -90,8 +90,7 @@ class Crew:
         """
         size = max(megapixels(call.files.values()), 1e-3)
         with self._changed:
-            at_once = min(self._ahead + 1, self._options.in_flight)
-            self._check_door(deadline_s, self._usual_s(call, size) * at_once + self._doubt_s())
+            self._check_door(deadline_s, self._usual_s(call, size), self._doubt_s())
             now = time.monotonic()
             job = Job(call, size, now, now + deadline_s)
             self._waiting.append(job)
@@ -141,18 +140,43 @@ class Crew:
     def _ahead(self) -> int:
         return len(self._waiting) + sum(len(seat.inside) for seat in self._seats)
 
-    def _check_door(self, deadline_s: float, own_s: float = 0.0) -> None:
-        """Raises Busy if there is no room, or what waits and the call's `own_s` take longer than its deadline."""
-        ahead, wait_s = self._ahead, self._wait_s()
+    def _check_door(self, deadline_s: float, usual_s: float = 0.0, doubt_s: float = 0.0) -> None:
+        """Raises Busy if there is no room, or a call that usually costs `usual_s` might come too late."""
         if self._ending:
             raise Busy("the server is ending: try again when it is back", _LEAST_RETRY_S, ENDING)
         if all(seat.shut for seat in self._seats):
-            raise _busy("workers ended again and again, the next one is tried soon", wait_s, BROKEN)
-        if ahead >= self._options.queue:
-            raise _busy(f"{ahead} photos are inside already, as many as are let in", wait_s, FULL)
-        if ahead and (late_s := wait_s + own_s - deadline_s) > 0:
-            inside = f"{ahead} photos are inside, which take about {wait_s:.0f} s"
-            raise _busy(f"{inside}, so that this one might not be done within {deadline_s:g} s", late_s, TOO_LATE)
+            raise _busy("workers ended again and again, the next one is tried soon", self._wait_s(), BROKEN)
+        if self._ahead >= self._options.queue:
+            raise _busy(f"{_inside(self._ahead)} already, as many as are let in", self._wait_s(), FULL)
+        self._check_time(deadline_s, usual_s, doubt_s)
+
+    def _check_time(self, left_s: float, usual_s: float, doubt_s: float) -> None:
+        """Raises Busy if a call that comes after all others might not be done in `left_s`; one alone is always tried."""
+        takes_s = self._done_in_s(usual_s) + doubt_s
+        if self._ahead and takes_s > left_s:
+            why = f"{_inside(self._ahead)}, so that this one might take {_brief(takes_s)} s of the {_brief(left_s)} s"
+            raise _busy(f"{why} that it may", takes_s - left_s, TOO_LATE)
+
+    def _done_in_s(self, usual_s: float) -> float:
+        """How long a call takes that comes after all others: it waits, and shares its worker from then on.
+
+        One that goes straight inside does not wait for those that it shares it with.
+        """
+        in_flight = self._options.in_flight
+        takes_s = self._wait_s() + usual_s * min(self._ahead + 1, in_flight)
+        at_once = not self._waiting and any(seat.has_room(in_flight) for seat in self._seats)
+        return min(takes_s, usual_s * in_flight) if at_once else takes_s
+
+    def _judge_again(self) -> None:
+        """Turn away what waits in vain: it was let in before anything told how long calls take."""
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            usual_s = self._usual_s(job.call, job.megapixels)
+            try:
+                self._check_time(job.deadline - time.monotonic(), usual_s, self._doubt_s())
+                self._waiting.append(job)
+            except Busy as error:
+                self._settle(job, error)
 
     def _wait_s(self) -> float:
         """How long new work would wait, by what calls cost so far, and workers took to start."""
@@ -268,7 +292,7 @@ class Crew:
 
     def _seat_for(self, job: Job) -> WorkerSeat | None:
         """The seat with the fewest calls inside, of those that have room for one more."""
-        free = [seat for seat in self._seats if seat.has_room(job, self._options.in_flight)]
+        free = [seat for seat in self._seats if seat.has_room(self._options.in_flight, job.deaths)]
         return min(free, key=lambda seat: len(seat.inside), default=None)
 
     def _hand_out(self, job: Job, seat: WorkerSeat) -> None:
@@ -304,6 +328,8 @@ class Crew:
             return  # its worker is being killed, and then the call runs again
         share_s = seat.leave(job)
         if job.given_up_at is not None:
+            if share_s > self._usual_s(job.call, job.megapixels):  # else only what comes in time would teach anything
+                self._learn(job, share_s)
             return
         if (error := answer.exception()) is not None:
             self._settle(job, error)
@@ -315,7 +341,14 @@ class Crew:
         seat.failed = 0
         seat.breaker.succeeded()
         if answer.result().seconds.get("loaded", 0.0) < _LOADED_S:
-            self._cost(job.call).learn(job.megapixels, share_s)
+            self._learn(job, share_s)
+
+    def _learn(self, job: Job, share_s: float) -> None:
+        cost = self._cost(job.call)
+        is_first = cost.usual(job.megapixels) is None
+        cost.learn(job.megapixels, share_s)
+        if is_first:
+            self._judge_again()
 
     def _bury(
         self, seat: WorkerSeat, why: str, error: BaseException | None = None, suspects: Collection[Job] = ()
@@ -370,8 +403,17 @@ def _busy(why: str, retry_s: float, reason: str) -> Busy:
 
 
 def _late(job: Job, did: str) -> Late:
-    limit_s = job.deadline - job.came
-    return Late(f"no result within {limit_s:.3g} s, in which the photo {did}: try again, or send a smaller photo")
+    limit = _brief(job.deadline - job.came)
+    return Late(f"no result within {limit} s, in which the photo {did}: try again, or send a smaller photo")
+
+
+def _inside(photos: int) -> str:
+    return "1 photo is inside" if photos == 1 else f"{photos} photos are inside"
+
+
+def _brief(seconds: float) -> str:
+    """Seconds as people say them: what is left of a limit is a little less than what was asked for."""
+    return f"{round(seconds, 1 if seconds >= 1 else 2):g}"
 
 
 def _twice(why: str) -> str:

@@ -100,9 +100,9 @@ class WorkerSeat:
         self.inside.remove(job)
         return share
 
-    def has_room(self, job: Job, in_flight: int) -> bool:
+    def has_room(self, in_flight: int, deaths: int = 0) -> bool:
         """Whether a call may go inside: one that was inside when a worker died, and the first of a new try, alone."""
-        careful = self.breaker.state == HALF_OPEN or any(one.deaths for one in (job, *self.inside))
+        careful = self.breaker.state == HALF_OPEN or deaths or any(job.deaths for job in self.inside)
         return self.opened and len(self.inside) < (1 if careful else in_flight)
 
     @property

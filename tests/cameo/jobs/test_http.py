@@ -111,6 +111,7 @@ def test_photos_of_a_form_and_of_zips_become_results(opened: Open) -> None:
     one = client.get(told["results"] + "/in/c.jpg")
     assert (one.content, one.headers["content-type"]) == (b"edc", "image/jpeg")
     assert client.get(told["results"] + "/results.csv").text.startswith("photo,status,result,faces")
+    assert client.get(told["results"] + "/").status_code == 404  # that of a photo that failed has no name
 
 
 def test_options_are_of_every_photo_and_pictures_are_shared(opened: Open, crew: FakeCrew) -> None:
@@ -355,7 +356,7 @@ def test_a_job_waits_while_the_queue_is_full(tmp_path: Path) -> None:
         alone.start()
         wait_for(lambda: server.front.crew.state().inside == 1)
         where = client.post("/v1/jobs", files=form(("a.png", png(1)), ("b.png", png(2)))).headers["location"]
-        wait_for(lambda: client.get(where).json()["why_waiting"].startswith("1 photos are inside already"))
+        wait_for(lambda: client.get(where).json()["why_waiting"].startswith("1 photo is inside already"))
         model.gate.set()
         wait_for(lambda: client.get(where).json()["state"] == "done")
         assert client.get(where).json()["done"] == 2

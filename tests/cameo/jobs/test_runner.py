@@ -293,6 +293,21 @@ def test_it_says_how_long_it_will_take(store: Store, crew: FakeCrew, run: Run) -
         runner.forget(job)
 
 
+def test_photos_that_run_together_count_and_so_does_their_beginning(store: Store, crew: FakeCrew, run: Run) -> None:
+    """Two at once end in the same moment, which is no reason to think that the others take no time."""
+    crew.seconds, crew.answers = 0.4, 4
+    job = add(store, {f"{n}.jpg": b"abc" for n in range(5)})
+    runner = run(in_flight=2)
+    wait_for(lambda: store.progress(job).done == 2)
+    assert 0.3 <= (runner.eta_s(job) or 0) <= 0.8  # three are left: 0.6
+    wait_for(lambda: store.progress(job).done == 4)
+    time.sleep(0.5)
+    assert runner.eta_s(job) == 0.1, "the last one runs, longer than any before"
+    store.remove(job)
+    assert runner.eta_s(job) is None
+    runner.forget(job)
+
+
 def test_no_other_server_has_the_folder(store: Store) -> None:
     imports = "import sys; from pathlib import Path; from cameo.jobs.job import JobOptions; "
     other = imports + "from cameo.jobs.store import Store; Store(JobOptions(Path(sys.argv[1])))"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from cameo.log_lines import JsonLines
+from cameo.server.keys import ApiKeys
 from cameo.server.logs import sayer, write_logs
 from tests.cameo.server.conftest import Start
 from tests.support.served import png
@@ -97,8 +99,15 @@ def test_a_line_is_one_line_whatever_was_asked(start: Start, log: pytest.LogCapt
 
 @pytest.mark.parametrize("path", ["/live", "/ready", "/health", "/metrics"])
 def test_probes_do_not_fill_the_log(start: Start, log: pytest.LogCaptureFixture, path: str) -> None:
-    start().client.get(path)
+    client = start(keys=ApiKeys({"me": hashlib.sha256(b"0123456789abcdef").digest()})).client
+    assert client.get(path, headers={"X-API-Key": "0123456789abcdef"}).status_code == 200
     assert log.records[-1].levelno == logging.DEBUG
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+def test_a_probe_that_is_refused_is_in_the_log(start: Start, log: pytest.LogCaptureFixture, path: str) -> None:
+    start(keys=ApiKeys({"me": b"another"})).client.get(path, headers={"X-API-Key": "guessed"})
+    assert (facts(log)["status"], facts(log)["reason"], log.records[-1].levelno) == (401, "key", logging.INFO)
 
 
 @pytest.mark.parametrize(
