@@ -16,9 +16,9 @@ from typing import Any, Self
 from PIL import Image
 
 from cameo.bundle import Bundle
+from cameo.counting import counted
 from cameo.declaring import Declared, declarations, named, offered
 from cameo.errors import EngineError, RequestError
-from cameo.faces.counting import in_words
 from cameo.flows import (
     Flow,
     FlowModule,
@@ -123,7 +123,7 @@ class Loaded:
         note = " ".join(filter(None, (*_notes(pictures), outcome.note)))
         own = outcome.source_type or self._module.DIGITAL_SOURCE_TYPE
         provenance = provenance_of(outcome.image, own, [pictures[name] for name in named], self.bundle, self.engines)
-        faces = in_words(len(outcome.faces))
+        faces = counted(len(outcome.faces), "face")
         _LOG.debug("%s: %s, %s. %s", self.bundle.manifest.model, faces, times_s, note)
         return replace(outcome, note=note, provenance=provenance, times_s=times_s)
 

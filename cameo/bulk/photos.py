@@ -51,14 +51,23 @@ class Naming:
 def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterable[Path] = ()) -> list[Job]:
     """The jobs of files and of folders, searched with all that is below them but for `out`; in the order of names.
 
-    Two photos that differ only in their endings keep them in the results' names: a.jpg.png and a.png.png. `pictures`
+    Where `out` is one of these folders, what lies there as the result of another photo, by its suffix, is none. Two
+    photos that differ only in their endings keep them in the results' names: a.jpg.png and a.png.png. `pictures`
     are read besides.
 
     Raises:
         PhotoError: a source is not there, or there is no photo in any of them.
-        OutputError: a result would be written over a photo, two to one file, or to where none can be.
+        OutputError: a result would be written over a photo, two to one file, or to where none can be, or where it
+            would be taken for a photo the next time.
     """
     found = list(dict.fromkeys(_found(sources, out)))
+    if among := [source for source in sources if source.is_dir() and source.resolve() == out.resolve()]:
+        if not naming.suffix:
+            raise OutputError(
+                f"results would lie among the photos of {among[0]}, and be taken for photos the next time: choose "
+                "another folder with -o, or a --suffix"
+            )
+        found = _without_results(found, out, naming)
     if not found:
         named = ", ".join(map(str, sources))
         raise PhotoError(
@@ -70,6 +79,11 @@ def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterab
     for folder in dict.fromkeys(job.result.parent for job in jobs):
         check_folder(folder)
     return jobs
+
+
+def _without_results(found: Sequence[tuple[Path, str]], out: Path, naming: Naming) -> list[tuple[Path, str]]:
+    results = {(out / result).resolve() for result in result_names([name for _, name in found], naming)}
+    return [(photo, name) for photo, name in found if photo.resolve() not in results]
 
 
 def result_names(names: Sequence[str], naming: Naming) -> list[str]:

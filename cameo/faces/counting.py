@@ -1,4 +1,4 @@
-"""How many faces, in words; and what is to be said of it: more than can be right, or the most that are looked for."""
+"""What is to be said of how many faces there are: more than can be right, or the most that are looked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from cameo.faces.face import Finder
 
 ABSURD: Final = 100
 """More are in few photos; a network of another checkpoint finds hundreds in any (docs/decisions/200)."""
-
-
-def in_words(faces: int) -> str:
-    """ "1 face", "2 faces"."""
-    return f"{faces} face{'' if faces == 1 else 's'}"
 
 
 def counted(found: int, finder: Finder) -> str:

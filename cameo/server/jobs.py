@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from cameo.bulk.results import TABLE, table
+from cameo.counting import counted
 from cameo.errors import CameoError, OutputError
 from cameo.jobs.archive import zipped
 from cameo.jobs.job import Job, JobOptions, Progress
@@ -26,7 +27,7 @@ from cameo.server.exchange import exchange_of
 from cameo.server.job_forms import PHOTOS, job_of
 from cameo.server.job_uploads import File, receive
 from cameo.server.limits import JOBS
-from cameo.server.logs import log_job
+from cameo.server.logs import OF_JOBS, log_job
 from cameo.server.offers import MEDIA_TYPES
 from cameo.server.refusals import Refusal
 from cameo.server.running import refusal_of
@@ -56,6 +57,10 @@ class Jobs:
     def close(self) -> None:
         """Leave what is not done to the next server."""
         self._runner.close()
+        with suppress(OutputError):
+            if left := self._store.unfinished():
+                photos = counted(sum(left.values()), "photo")
+                OF_JOBS.info("%s of %s left to the next server", photos, counted(len(left), "job"))
         self._store.close()
 
     def routes(self) -> list[Route]:

@@ -15,9 +15,11 @@ from typing import Final
 
 import uvicorn
 
+from cameo.counting import counted
 from cameo.errors import CameoError
 from cameo.server.app import PhotoServer
 from cameo.server.connections import bounded
+from cameo.server.front import Front
 from cameo.server.keys import key_for_curl
 from cameo.server.limits import ServeOptions
 from cameo.server.logs import plainly
@@ -66,6 +68,7 @@ def serve(
                 _LOG.error("the engine is still at a photo: ended without waiting for it")
                 sys.stdout.flush()
                 os._exit(1)  # an ordinary exit would wait for its thread
+            _LOG.info("ended")
 
 
 def child_crew(served: Sequence[Served], work: WorkOptions, options: CrewOptions) -> Crew:
@@ -85,6 +88,18 @@ def _tell(server: PhotoServer, where: str, say: Callable[[str], None]) -> None:
     say(f"serving on {where}; try: {example}")
 
 
+class _Listener(uvicorn.Server):
+    """Says that it ends, and what it still waits for."""
+
+    front: Front
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        state, grace_s = self.front.crew.state(), self.front.options.grace_s
+        inside = counted(state.waiting + state.inside, "photo")
+        _LOG.info("told to end: %s inside, which it finishes, within %g s", inside, grace_s)
+        await super().shutdown(sockets)
+
+
 def listener(server: PhotoServer, options: ServeOptions) -> uvicorn.Server:
     """What runs `server` on sockets, within the bounds of `options`."""
     config = uvicorn.Config(
@@ -102,7 +117,9 @@ def listener(server: PhotoServer, options: ServeOptions) -> uvicorn.Server:
         timeout_keep_alive=math.ceil(options.head_s),
         timeout_graceful_shutdown=math.ceil(options.grace_s) + 2,
     )
-    return uvicorn.Server(config)
+    made = _Listener(config)
+    made.front = server.front
+    return made
 
 
 @contextmanager

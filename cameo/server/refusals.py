@@ -8,6 +8,7 @@ that the browser looked up (a site that points its name at 127.0.0.1, DNS rebind
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cameo.server.exchange import HUNG_UP, exchange_of
 from cameo.server.keys import ApiKeys
+from cameo.workers.calls import ENDING
 
 _LOG = logging.getLogger(__name__)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -97,6 +99,10 @@ class Door:
             return
         try:
             await (self._refusal(scope) or self._app)(scope, receive, send)
+        except asyncio.CancelledError:  # the server was told to end once more, or waited long enough
+            if not exchange_of(scope).status:
+                said = "the server ends without waiting for this request: send it again when it is back"
+                await refused(scope, 503, said, reason=ENDING)(scope, receive, send)
         except Exception as error:  # a bug: the sender has got the answer of `answer_to_a_bug`
             name = exchange_of(scope).id
             _LOG.error("%s %r failed (request %s)", scope["method"], scope["path"], name, exc_info=error)

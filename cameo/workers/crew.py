@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from cameo.counting import counted
 from cameo.errors import Busy, EngineError, Late
 from cameo.images import megapixels
 from cameo.learned_line import LearnedLine
@@ -151,7 +152,7 @@ class Crew:
         self._check_time(deadline_s, usual_s, doubt_s)
 
     def _check_time(self, left_s: float, usual_s: float, doubt_s: float) -> None:
-        """Raises Busy if a call that comes after all others might not be done in `left_s`; one alone is always tried."""
+        """Raises Busy if a call that comes after others might not be done in `left_s`; one alone is always tried."""
         takes_s = self._done_in_s(usual_s) + doubt_s
         if self._ahead and takes_s > left_s:
             why = f"{_inside(self._ahead)}, so that this one might take {_brief(takes_s)} s of the {_brief(left_s)} s"
@@ -408,7 +409,7 @@ def _late(job: Job, did: str) -> Late:
 
 
 def _inside(photos: int) -> str:
-    return "1 photo is inside" if photos == 1 else f"{photos} photos are inside"
+    return f"{counted(photos, 'photo')} {'is' if photos == 1 else 'are'} inside"
 
 
 def _brief(seconds: float) -> str:

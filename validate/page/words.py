@@ -6,6 +6,7 @@ import base64
 import math
 from datetime import UTC, datetime
 
+from cameo.counting import counted  # noqa: F401 (a filter of the templates)
 from cameo.modes import MODES
 from metrics import identity, known
 from metrics.measurement import Gate, Measurement
@@ -63,11 +64,6 @@ def number(value: float | str, unit: str) -> str:
 def shown(measurement: Measurement | None) -> str:
     """A measurement as text; a dash where there is none."""
     return "–" if measurement is None else number(measurement.value, measurement.unit)
-
-
-def count(things: int, name: str) -> str:
-    """How many there are of what: one photo is "1 photo", two are "2 photos"."""
-    return f"{things} {name}{'' if things == 1 else 's'}"
 
 
 def moment(created: str) -> str:

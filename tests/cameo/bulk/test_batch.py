@@ -207,6 +207,22 @@ def test_the_output_folder_may_lie_inside(folder: Path) -> None:
     assert found("in/out") == ["a.png", "b.png", "sub/a.png", "sub/deep/c.png"]
 
 
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_results_beside_their_photos_are_no_photos_the_next_time(folder: Path, command: str) -> None:
+    for _ in range(2):
+        assert main([command, "bundle", "in", "-o", "in/", "--aligned", "--suffix=-new", "--quiet"]) == 0
+    made = sorted(path.name for path in Path("in").rglob("*-new*"))
+    assert made == ["a-new.png", "a-new.png", "b-new.png", "c-new.png"]
+
+
+def test_results_beside_their_photos_need_a_name_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "batch"):
+        assert main([command, "bundle", "in", "-o", "in", "--aligned"]) == 1
+        said = capsys.readouterr().err
+        assert "results would lie among the photos of in, and be taken for photos the next time: choose" in said
+    assert len(list(Path("in").rglob("*.*"))) == 4
+
+
 def test_no_photo_is_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["batch", "bundle", "in/a.png", "-o", "in"]) == 1
     assert "the result of in/a.png would overwrite the photo in/a.png" in capsys.readouterr().err

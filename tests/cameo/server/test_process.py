@@ -72,8 +72,29 @@ def test_two_models_are_served_and_what_was_accepted_is_finished(bundle: Path) -
         assert running.returncode == 0
         wait_for(lambda: not worker.is_running())
     lines = [json.loads(line) for line in logged.splitlines()]
-    assert [line["status"] for line in lines[:3]] == [200, 200, 404]
-    assert all(line["memory_mib"] < line["memory_budget_mib"] for line in lines)
+    asked_for = [line for line in lines if line["logger"] == "cameo.access"]
+    assert [line["status"] for line in asked_for] == [200, 200, 404, 200, 200]
+    assert all(line["memory_mib"] < line["memory_budget_mib"] for line in asked_for)
+    said = [line["message"] for line in lines if line["logger"] != "cameo.access"]
+    assert said == ["told to end: 2 photos inside, which it finishes, within 30 s", "ended"]
+
+
+def test_told_to_end_twice_it_ends_at_once_and_says_so(bundle: Path) -> None:
+    with served(f"one={bundle}") as (running, port), ThreadPoolExecutor(3) as clients:
+        asked = [clients.submit(ask, port, "POST", "/run", LARGE) for _ in range(3)]
+        wait_for(lambda: ask(port, "GET", "/health")[1]["inside"] == 3)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        assert "told to end: 3 photos inside" in next(line for line in running.stderr if "access" not in line)
+        running.send_signal(signal.SIGINT)
+        _, logged = running.communicate(timeout=30)
+        turned_away = [job.result() for job in asked if job.result()[0] != 200]
+    assert running.returncode == 130
+    assert "Traceback" not in logged
+    assert turned_away
+    for status, content, _ in turned_away:
+        assert status == 503
+        assert content["error"].startswith("the server ends without waiting for this request: send it again")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
@@ -91,7 +112,8 @@ def test_all_that_it_writes_is_of_the_form_that_was_asked_for(bundle: Path, form
                 running.send_signal(signal.SIGTERM)
         logged = running.stderr.read().splitlines()
     assert running.returncode == 0
-    assert len(logged) == 1
+    assert len(logged) == 3
+    assert "told to end: 0 photos inside" in logged[1]
     if form == "json":
         *about, serving = [json.loads(line)["message"] for line in lines]
         assert json.loads(logged[0])["status"] == 404
