@@ -272,7 +272,7 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         hint = "is not a folder" if not folder.is_dir() else f"holds no {MANIFEST_NAME}"
-        raise BundleError(f"{folder} is no bundle: it {hint}; make one with `python -m pipeline build`")
+        raise BundleError(f"{folder} is no bundle: it {hint}; `make engines` of a checkout builds one")
     _check_ordinary(folder, path)
     try:
         body = strict_json(_text(path))

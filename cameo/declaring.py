@@ -22,7 +22,7 @@ from cameo.errors import RequestError
 from cameo.images import is_photo
 
 _KINDS = {int: "a whole number", float: "a number", bool: "yes or no", str: "text"}
-YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 PHOTO = object()
 """The kind of an option that is a picture."""
 
@@ -93,7 +93,7 @@ class Declaration:
         if self.kind is PHOTO:
             return Path(text)
         if self.kind is bool:
-            return True if text.lower() in YES else False if text.lower() in _NO else text
+            return True if text.lower() in YES else False if text.lower() in NO else text
         try:
             return self.kind(text)
         except ValueError:

@@ -88,9 +88,11 @@ def add_options(
                 found.setdefault(declared.flag, []).append((name, declared))
     group, names = parser.add_argument_group("options of the model"), {said[0][1].name for said in found.values()}
     for flag, said in sorted(found.items()):
-        meanings = dict.fromkeys(declared.help for _, declared in said)
-        whose = f"{', '.join(name for name, _ in said)}: " if len(said) < len(modules) else ""
-        words = flagged(whose + "; ".join(meanings), names).replace("%", "%%")
+        meanings: dict[str, list[str]] = {}
+        for name, declared in said:
+            meanings.setdefault(declared.help, []).append(name)
+        whose = {help: f"{', '.join(of)}: " if len(of) < len(modules) else "" for help, of in meanings.items()}
+        words = flagged("; ".join(whose[help] + help for help in meanings), names).replace("%", "%%")
         first = said[0][1]
         if first.is_switch:
             group.add_argument(flag, dest=OPTION + first.name, action="store_const", const="yes", help=words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,6 +86,11 @@ def run(parsed: argparse.Namespace) -> int:
         batch = Batch(model, kept.run, making, parsed.quiet)
         try:
             run_batch(batch, jobs, out, kept, results)
+        except KeyboardInterrupt:
+            done = counted(sum(one.status != "failed" for one in results), "photo")
+            said = f"interrupted with {done} of {len(jobs)} done: the same command goes on with the rest"
+            print(said, file=sys.stderr)
+            raise
         finally:
             told = _told(results, jobs, parsed)
             write_results(out, told, {"model": model.bundle.manifest.model, "all": len(jobs)})

@@ -12,6 +12,7 @@ from cameo.errors import CameoError, RequestError
 from cameo.log_lines import FORMS
 
 if TYPE_CHECKING:
+    from cameo.jobs.job import JobOptions
     from cameo.server.keys import ApiKeys
     from cameo.workers.calls import Served, WorkOptions
 
@@ -39,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-megapixels", type=_flags.count, default=50, help="largest photo (default: 50)")
     parser.add_argument("--api-keys", type=Path, metavar="FILE", help="let in only who has a key of this file")
     parser.add_argument("--jobs", type=Path, metavar="FOLDER", help="take jobs of many photos, and keep them there")
-    parser.add_argument("--keep-jobs", type=_flags.count, default=24, help="hours, once a job is done (default: 24)")
+    parser.add_argument(
+        "--keep-jobs",
+        type=_flags.count,
+        metavar="HOURS",
+        help="until a job that is done is removed (default: 24)",
+    )
     parser.add_argument(
         "--log", choices=FORMS, default="", help="the log's form (default: text on a terminal, else json)"
     )
@@ -51,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     """Serve until it is told to end."""
     try:
-        from cameo.jobs.job import JobOptions
         from cameo.server import ServeOptions, child_crew, serve
         from cameo.server.logs import sayer, write_logs
     except ModuleNotFoundError as error:
@@ -66,12 +71,22 @@ def run(parsed: argparse.Namespace) -> int:
         tuple(parsed.allow_host),
         grace_s=parsed.timeout,
         keys=_keys(parsed.api_keys),
-        jobs=parsed.jobs and JobOptions(parsed.jobs, parsed.keep_jobs, max_photo_mib=parsed.max_upload),
+        jobs=_jobs(parsed),
     )
     served, work = _served(parsed), _work(parsed)
     write_logs(parsed.log)
     serve(served, lambda: child_crew(served, work, options.crew), options, parsed.host, parsed.port, sayer(parsed.log))
     return 0
+
+
+def _jobs(parsed: argparse.Namespace) -> JobOptions | None:
+    from cameo.jobs.job import JobOptions
+
+    if parsed.jobs is None:
+        if parsed.keep_jobs:
+            raise RequestError("--keep-jobs says how long jobs are kept, and none are: add --jobs FOLDER")
+        return None
+    return JobOptions(parsed.jobs, parsed.keep_jobs or JobOptions.keep_hours, max_photo_mib=parsed.max_upload)
 
 
 def _keys(path: Path | None) -> ApiKeys | None:
@@ -82,9 +97,12 @@ def _keys(path: Path | None) -> ApiKeys | None:
 
 def _work(parsed: argparse.Namespace) -> WorkOptions:
     """What all models share: the budget, limits, and what signs."""
+    from cameo.memory.amounts import as_bytes
     from cameo.workers.calls import WorkOptions
 
-    _model.signer_of(parsed)  # what cannot sign is said here, and not by a worker
+    if parsed.memory:
+        as_bytes(parsed.memory)
+    _model.signer_of(parsed)  # what is wrong is said here, and not by a worker
     signing = None if parsed.c2pa is None else (str(parsed.c2pa[0]), str(parsed.c2pa[1]))
     return WorkOptions(parsed.memory, max_megapixels=parsed.max_megapixels, signing=signing, log=parsed.log)
 
@@ -135,6 +153,11 @@ def _split(argument: str) -> tuple[str, Path]:
     from cameo.bundle import NAME
 
     name, sign, folder = argument.partition("=")
-    if not sign or Path(argument).is_dir() or not NAME.fullmatch(name):
+    if not sign or Path(argument).is_dir():
         return "", Path(argument)
+    if not NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r:.80} cannot be a model's name, expected up to 64 letters, digits, '.', '_' and '-', such as "
+            f"faces={folder}"
+        )
     return name, Path(folder)

@@ -213,8 +213,8 @@ def _decoding(what: str) -> Iterator[None]:
         raise PhotoTooLarge(f"{what} does not fit into the memory of this machine: shrink it.") from None
     except EndsEarlyError as error:
         raise PhotoError(
-            f"{what} is damaged ({error}), expected a whole image: copy or download it again, or take what there is "
-            "(--allow-truncated on the command line, allow_truncated=True in Python)."
+            f"{what} is damaged ({error}), expected a whole image: copy or download it again, or take what there is by "
+            "`allow_truncated`."
         ) from error
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damage
         raise PhotoError(f"{what} is damaged ({error}), expected a whole image: copy or download it again.") from error

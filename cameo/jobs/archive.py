@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import unicodedata
 import zipfile
 import zlib
@@ -51,8 +52,8 @@ def check_name(name: str) -> None:
         raise RequestError(f"the name {name!r:.80} is no photo's below a folder, expected such as a/b.jpg: rename it")
 
 
-def photos_of(path: Path, what: str, limits: JobOptions) -> list[str]:
-    """The names of the photos in the zip that was sent as `what`; what is hidden or no photo is left out.
+def members_of(path: Path, what: str, limits: JobOptions) -> tuple[list[str], list[str]]:
+    """The names of the photos in the zip that was sent as `what`, and of what else is in it and not hidden.
 
     Raises:
         RequestError: it cannot be read, has too many files, encrypted ones or names that lead elsewhere.
@@ -60,14 +61,20 @@ def photos_of(path: Path, what: str, limits: JobOptions) -> list[str]:
     """
     with _opened(path, what, limits) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
+    photos, others = list[str](), list[str]()
     for member in members:
         check_name(member.filename)
-    photos = [member for member in members if _is_photo(PurePosixPath(member.filename))]
-    for photo in photos:
-        _check(photo, what, limits)
+        name = PurePosixPath(member.filename)
+        if any(part[0] == "." or part == "__MACOSX" for part in name.parts):
+            continue
+        if name.suffix.lower() in PHOTO_SUFFIXES:
+            _check(member, what, limits)
+            photos.append(member.filename)
+        else:
+            others.append(member.filename)
     if not photos:
         raise RequestError(f"{what} holds no photos, expected files of {', '.join(sorted(PHOTO_SUFFIXES))}")
-    return [photo.filename for photo in photos]
+    return photos, others
 
 
 def photo_in(path: Path, name: str, limits: JobOptions) -> bytes:
@@ -90,7 +97,7 @@ def zipped(files: Iterable[tuple[str, Path | bytes]]) -> Iterator[bytes]:
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files:
             source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-            with source, archive.open(zipfile.ZipInfo(name), "w") as entry:
+            with source, archive.open(zipfile.ZipInfo(name, time.localtime()[:6]), "w") as entry:
                 while piece := source.read(_CHUNK):
                     entry.write(piece)
                     yield sink.take()
@@ -141,11 +148,6 @@ def _opened(path: Path, what: str, limits: JobOptions) -> Iterator[zipfile.ZipFi
         file.most = limits.max_photo_mib * MIB
         with archive:
             yield archive
-
-
-def _is_photo(path: PurePosixPath) -> bool:
-    hidden = any(part[0] == "." or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in PHOTO_SUFFIXES
 
 
 def _check(photo: zipfile.ZipInfo, what: str, limits: JobOptions) -> None:

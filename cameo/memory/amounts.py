@@ -13,15 +13,17 @@ _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 
 
 
 def as_bytes(amount: str | int) -> int:
-    """The bytes of "4GiB", "512 MiB", "2.5GB", or of a number of bytes.
+    """The bytes of "4GiB", "512 MiB", "2.5GB", or of a number of bytes; as text that is at least a MiB.
 
     Raises:
         RequestError: it is no such amount, or none above 0.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(amount))
     unit = _UNITS.get(found[2].lower()) if found else None
-    if found is None or unit is None or isinstance(amount, bool) or int(float(found[1]) * unit) < 1:
-        raise RequestError(f"The amount of memory is {amount!r:.60}, expected one such as 4GiB or 512MiB.")
+    least = MIB if isinstance(amount, str) and found and not found[2] else 1  # of "4", GiB are meant
+    if found is None or unit is None or isinstance(amount, bool) or int(float(found[1]) * unit) < least:
+        bytes_ = " (bytes)" * (least > 1)
+        raise RequestError(f"The amount of memory is {amount!r:.60}{bytes_}, expected one such as 4GiB or 512MiB.")
     return int(float(found[1]) * unit)
 
 

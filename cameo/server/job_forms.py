@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cameo.bulk.photos import Naming, result_names
 from cameo.errors import PhotoTooLarge, RequestError
-from cameo.jobs.archive import check_name, is_zip, photos_of
+from cameo.jobs.archive import check_name, is_zip, members_of
 from cameo.jobs.job import Job, JobOptions, Photo
 from cameo.memory.amounts import MIB
 from cameo.server.job_uploads import File
@@ -26,23 +26,25 @@ def job_of(
     files: Sequence[File],
     fields: Mapping[str, str],
     limits: JobOptions,
-) -> tuple[Job, list[Photo]]:
-    """The job, by its id, that a form's files and fields mean, and its photos.
+) -> tuple[Job, list[Photo], list[str]]:
+    """The job, by its id, that a form's files and fields mean, its photos, and what else was in the zips.
 
     Raises:
         RequestError: the model is not served, takes another photo, or an option, a zip or a name cannot be used.
         PhotoTooLarge: one is larger than the limit.
     """
     offer = _offer(offers, fields.get(MODEL, ""))
+    if PHOTOS in fields:  # a path, perhaps
+        raise RequestError(f"{PHOTOS} came as text, expected files: send them, as curl -F {PHOTOS}=@photos.zip does")
     _check_sizes(files, limits)
     shared = {file.field: file for file in files if file.field != PHOTOS}
     varying = _varying(offer, shared)
     content = {field: file.path.read_bytes() for field, file in shared.items()}
     options = {field: text for field, text in fields.items() if field != MODEL}
     call = replace(offer.call({**content, varying: b""}, options), files={})
-    photos = _photos([file for file in files if file.field == PHOTOS], call.suffix, limits)
+    photos, left_out = _photos([file for file in files if file.field == PHOTOS], call.suffix, limits)
     pictures = {field: file.path.name for field, file in shared.items()}
-    return Job(name, owner, call, varying, pictures, time.time()), photos
+    return Job(name, owner, call, varying, pictures, time.time()), photos, left_out
 
 
 def _offer(offers: Mapping[str, Offer], name: str) -> Offer:
@@ -70,10 +72,10 @@ def _varying(offer: Offer, shared: Mapping[str, File]) -> str:
     return left[0]
 
 
-def _photos(files: Sequence[File], suffix: str, limits: JobOptions) -> list[Photo]:
+def _photos(files: Sequence[File], suffix: str, limits: JobOptions) -> tuple[list[Photo], list[str]]:
     if not files:
         raise RequestError(f"no photos came, expected files or a zip of them in the field {PHOTOS}: send some")
-    found = list(_found(files, limits))
+    found, left_out = _found(files, limits)
     if len(found) > limits.max_photos:
         raise RequestError(f"{len(found)} photos came, expected at most {limits.max_photos}: send several jobs")
     names = [name for name, _, _ in found]
@@ -82,17 +84,24 @@ def _photos(files: Sequence[File], suffix: str, limits: JobOptions) -> list[Phot
         name, times = Counter(what).most_common(1)[0]
         if times > 1:
             raise RequestError(f"{name!r:.80} is there {times} times, expected each name once: rename or pack them")
-    return [
+    photos = [
         Photo(number, name, file.path.name, in_zip, result)
         for number, ((name, file, in_zip), result) in enumerate(zip(found, results, strict=True))
     ]
+    return photos, left_out
 
 
-def _found(files: Sequence[File], limits: JobOptions) -> Iterator[tuple[str, File, bool]]:
-    """Every photo: its name, the file that it is or is in, and whether that is a zip."""
+def _found(files: Sequence[File], limits: JobOptions) -> tuple[list[tuple[str, File, bool]], list[str]]:
+    """Every photo: its name, the file that it is or is in, and whether that is a zip; and what else zips hold."""
+    found, left_out = list[tuple[str, File, bool]](), list[str]()
     for file in files:
         if is_zip(file.path):
-            yield from ((name, file, True) for name in photos_of(file.path, repr(file.name)[:80], limits))
+            photos, others = members_of(file.path, repr(file.name)[:80], limits)
+            found += [(name, file, True) for name in photos]
+            left_out += others
+        elif file.name.lower().endswith(".zip"):
+            raise RequestError(f"{file.name!r:.80} does not begin as a zip does: pack it again")
         else:
             check_name(file.name)
-            yield file.name, file, False
+            found.append((file.name, file, False))
+    return found, left_out

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from cameo.jobs.job import JobOptions
 from cameo.memory.amounts import MIB
+from cameo.server.uploads import bad_form
 
 MOST_FILES: Final = 200
 """Files in a form; a zip has more."""
@@ -96,8 +97,7 @@ async def receive(
     except TimeoutError:
         raise HTTPException(408, "the photos stopped coming, or came too slowly: send them again") from None
     except MultiPartException as error:
-        why = f"the form cannot be read ({error.message}), expected at most {MOST_FILES} files: send a zip of them"
-        raise HTTPException(400, why) from None
+        raise bad_form(error, MOST_FILES, "send a zip of them") from None
     fields = {name: value for name, value in items if isinstance(value, str)}
     if len(fields) < sum(isinstance(value, str) for _, value in items):
         raise HTTPException(400, "the form has a field more than once, expected each once: leave one out")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cameo.server.front import Front
 
 _RETRY_S: Final = 60
+_TOLD: Final = 100  # names of files that are no photos
 
 
 class Jobs:
@@ -82,14 +83,15 @@ class Jobs:
             await run_in_threadpool(self._store.check_room, self._mib(request))
             async with self._receiving() as name:
                 sent = await receive(request, self._store.sent(name, ""), self._options, self._front.options.stall_s)
-                job = await run_in_threadpool(self._accept, name, exchange_of(request.scope).key, *sent)
+                owner = exchange_of(request.scope).key
+                job, left_out = await run_in_threadpool(self._accept, name, owner, *sent)
         except (OutputError, OSError) as error:
             raise _no_room(error) from error
         except CameoError as error:
             raise refusal_of(error) from error
         exchange_of(request.scope).model = job.call.model
         told = await run_in_threadpool(self._told, job)
-        return JSONResponse(told, 202, {"Location": f"{JOBS}/{job.id}"})
+        return JSONResponse({**told, "left_out": left_out[:_TOLD]}, 202, {"Location": f"{JOBS}/{job.id}"})
 
     # These read the database, so that none is "async": Starlette runs them in threads.
 
@@ -168,19 +170,20 @@ class Jobs:
         finally:
             await run_in_threadpool(receiving.__exit__, None, None, None)
 
-    def _accept(self, name: str, owner: str, files: Sequence[File], fields: Mapping[str, str]) -> Job:
-        job, photos = job_of(name, owner, self._front.offers, files, fields, self._options)
+    def _accept(self, name: str, owner: str, files: Sequence[File], fields: Mapping[str, str]) -> tuple[Job, list[str]]:
+        """The job, and what was sent in zips that is no photo."""
+        job, photos, left_out = job_of(name, owner, self._front.offers, files, fields, self._options)
         self._store.add(job, photos)
         self._front.metrics.note_job_taken(job.call.model)
         log_job("taken", job, Progress(len(photos), 0, 0, 0))
         self._runner.wake()
-        return job
+        return job, left_out
 
     def _noted(self, job: Job, status: str, progress: Progress) -> None:
         """Count a photo that is done or failed, and its job if that was the last."""
         self._front.metrics.note_job_photo(job.call.model, status)
         if not progress.waiting:
-            self._ended(job, "done" if progress.done else "failed", progress)
+            self._ended(job, _outcome(progress), progress)
 
     def _ended(self, job: Job, outcome: str, progress: Progress) -> None:
         """Log and count a job that is over."""
@@ -197,7 +200,7 @@ class Jobs:
         return {
             "id": job.id,
             "model": job.call.model,
-            "state": "running" if job.finished is None else "done",
+            "state": "running" if job.finished is None else _outcome(progress),
             "created": _moment(job.created),
             "finished": _moment(job.finished) if job.finished else None,
             "photos": progress.photos,
@@ -215,6 +218,11 @@ def without_jobs() -> list[Route]:
         raise HTTPException(404, "this server keeps no jobs: start it with --jobs FOLDER")
 
     return [Route(JOBS + "{rest:path}", refuse, methods=["GET", "POST", "DELETE"])]
+
+
+def _outcome(progress: Progress) -> str:
+    """What became of a job that is over."""
+    return "done" if progress.done else "failed"
 
 
 def _moment(seconds: float) -> str:

@@ -59,8 +59,7 @@ def serve(
         try:
             with _sigterm_exits():
                 server.front.crew.open()
-                where = f"http://[{host}]:{free_port}" if ":" in host else f"http://{host}:{free_port}"
-                _tell(server, where, say)
+                _tell(server, _where(address, free_port), say)
                 listener(server, options).run([listening])
         finally:
             # Those who asked have been answered or turned away by now: a worker that is still busy is wedged.
@@ -74,6 +73,13 @@ def serve(
 def child_crew(served: Sequence[Served], work: WorkOptions, options: CrewOptions) -> Crew:
     """A crew whose workers are processes of their own: one, or one for each GPU."""
     return Crew(hires(served, work), options)
+
+
+def _where(address: str, port: int) -> str:
+    """An address at which this machine reaches the server: one that stands for every address is none."""
+    any_address = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = any_address.get(address, address)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _tell(server: PhotoServer, where: str, say: Callable[[str], None]) -> None:

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cameo.bundle import Bundle
-from cameo.declaring import PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
+from cameo.declaring import NO, PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
 from cameo.errors import RequestError
 from cameo.flows import check_networks, consent_of, flow_module, no_consent
 from cameo.loading import told_apart
 from cameo.modes import MODES
 from cameo.workers.calls import Call, Served
 
-CONSENT, MODE, FORMAT, QUALITY = "consent", "mode", "format", "quality"
-OWN_FIELDS: Final = (CONSENT, MODE, FORMAT, QUALITY)
+CONSENT, MODE, FORMAT, QUALITY, TRUNCATED = "consent", "mode", "format", "quality", "allow_truncated"
+OWN_FIELDS: Final = (CONSENT, MODE, FORMAT, QUALITY, TRUNCATED)
 """Fields of every model's form; `consent` says that those who are shown agree, in each call (docs/decisions/154)."""
 FORMATS: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_ALSO: Final = {"jpg": "jpeg"}
 SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 MEDIA_TYPES: Final = {suffix: kind for kind, suffix in SUFFIXES.items()}
 
@@ -108,7 +109,8 @@ class Offer:
         self.check({**from_texts(declarations(type(self.usual)), texts), **pictures})
         suffix = SUFFIXES[_media_type(fields.get(FORMAT, ""), accept)]
         quality = _quality(fields.get(QUALITY, ""), suffix)
-        return Call(self.name, named, texts, self._mode(fields.get(MODE, "")), consent, suffix, quality)
+        mode, truncated = self._mode(fields.get(MODE, "")), _truncated(fields.get(TRUNCATED, "no"))
+        return Call(self.name, named, texts, mode, consent, suffix, quality, truncated)
 
     def _named(self, files: Mapping[str, bytes], fields: Mapping[str, str]) -> Mapping[str, bytes]:
         """The files by the names that the model knows; a single photo may have any."""
@@ -138,9 +140,10 @@ def _media_type(format: str, accept: str) -> str:
         RequestError: there is no such format.
     """
     if format:
-        if format.lower() not in FORMATS:
+        name = _ALSO.get(format.lower(), format.lower())
+        if name not in FORMATS:
             raise RequestError(f"format is {format!r:.40}, expected one of {', '.join(FORMATS)}")
-        return FORMATS[format.lower()]
+        return FORMATS[name]
     wanted = (part.partition(";")[0].strip().lower() for part in accept.split(","))
     return next((kind for kind in wanted if kind in SUFFIXES), FORMATS["png"])
 
@@ -153,3 +156,9 @@ def _quality(text: str, suffix: str) -> int | None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
         raise RequestError(f"quality is {text!r:.40}, expected a whole number from 1 to 100")
     return int(text)
+
+
+def _truncated(text: str) -> bool:
+    if text.lower() not in (*YES, *NO):
+        raise RequestError(f"{TRUNCATED} is {text!r:.40}, expected yes or no")
+    return text.lower() in YES

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from cameo import __version__
 from cameo.declaring import PHOTO, Declaration
-from cameo.server.job_openapi import job_paths
+from cameo.server.job_openapi import error_answer, job_paths
 from cameo.server.keys import key_for_curl
-from cameo.server.offers import CONSENT, FORMAT, FORMATS, MODE, QUALITY, Offer
+from cameo.server.offers import CONSENT, FORMAT, FORMATS, MODE, QUALITY, TRUNCATED, Offer
 
 _TYPES: Final = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _FILE: Final = {"type": "string", "format": "binary"}
@@ -39,7 +39,7 @@ def document(offers: Sequence[Offer], where: str, has_keys: bool, jobs: str = ""
     ):
         paths[path] = {"get": _get(path, summary, statuses, where, has_keys)}
     paths["/metrics"] = {"get": _get("/metrics", "metrics for Prometheus", ("200",), where, has_keys, "text/plain")}
-    paths |= job_paths(jobs, where, key_for_curl(has_keys)) if jobs else {}
+    paths |= job_paths(jobs, where, key_for_curl(has_keys), [offer.name for offer in offers]) if jobs else {}
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Cameo", "version": __version__, "description": "Photos in, pictures out."},
@@ -68,7 +68,7 @@ _ERROR: Final = {
 
 def _get(path: str, summary: str, statuses: Sequence[str], where: str, has_keys: bool, kind: str = "") -> Any:
     needs_key = has_keys and path not in ("/live", "/ready")
-    content = {kind or "application/json": {"schema": {"type": "string" if kind else "object"}}}
+    content = {kind or "application/json": {"schema": {"type": "string"} if kind else _TOLD[path]}}
     operation = {
         "summary": summary,
         "responses": {status: {"description": "its state", "content": content} for status in statuses},
@@ -82,19 +82,51 @@ def _model_path(offer: Offer, where: str, has_keys: bool) -> dict[str, Any]:
     return {
         "get": {
             "summary": f"what {offer.name} takes and can be asked for, and its memory",
-            "responses": {"200": {"description": "the model", "content": {"application/json": {}}}},
+            "responses": {"200": {"description": "the model", "content": {"application/json": {"schema": _MODEL}}}},
             "x-codeSamples": [_curl(f"{key}{path}")],
         },
         "post": {
             "summary": f"run {offer.name} on {' and '.join(offer.takes)}",
             "parameters": list(_PARAMETERS),
             "requestBody": {"required": True, "content": _bodies(offer)},
-            "responses": {"200": _PICTURE, **{status: _error(said) for status, said in _ERRORS.items()}},
+            "responses": {"200": _PICTURE, **{status: error_answer(said) for status, said in _ERRORS.items()}},
             "x-codeSamples": [_curl(f"{key}{example} {path} -o result.{end}") for example, end in _examples(offer)],
         },
     }
 
 
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _map(of: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": of}
+
+
+_TEXT: Final = {"type": "string"}
+_TEXTS: Final = {"type": "array", "items": _TEXT}
+_NUMBER: Final = {"type": "integer", "minimum": 0}
+_MODEL: Final = _object(
+    name=_TEXT,
+    flow=_TEXT,
+    takes={**_TEXTS, "description": "photos, by the names of their fields"},
+    consent={**_TEXT, "description": 'what those who are shown agree to, or ""'},
+    modes=_TEXTS,
+    options={"type": "array", "items": _object(name=_TEXT, help=_TEXT, expected=_TEXT, default={})},
+    opened={
+        "type": "array",
+        "items": _object(mode=_TEXT, engines=_map(_TEXT), batches=_map(_TEXT), notes=_TEXTS),
+        "description": "how a worker holds it, in each mode that was asked for",
+    },
+)
+_MEMORY: Final = _object(used_bytes=_NUMBER, budget_bytes={"type": ["integer", "null"]})
+_WORKER: Final = _object(inside=_NUMBER, breaker=_TEXT, restarts=_NUMBER, memory=_map(_MEMORY))
+_TOLD: Final = {
+    "/v1/models": _object(models={"type": "array", "items": _MODEL}, workers={"type": "array", "items": _WORKER}),
+    "/live": _object(live={"type": "boolean"}),
+    "/ready": _object(ready={"type": "boolean"}) | {"description": "`error` says why it is not"},
+    "/openapi.json": {"type": "object"},
+}
 _PARAMETERS: Final = (
     {
         "name": "Accept",
@@ -127,10 +159,6 @@ _PICTURE: Final = {
 }
 
 
-def _error(said: str) -> dict[str, Any]:
-    return {"description": said, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-
-
 def _bodies(offer: Offer) -> dict[str, Any]:
     """A form always; the photo's file as it is where one is enough."""
     bodies: dict[str, Any] = {"multipart/form-data": {"schema": _form(offer)}}
@@ -146,6 +174,7 @@ def _form(offer: Offer) -> dict[str, Any]:
     fields[MODE] = {"type": "string", "enum": list(offer.modes), "description": "what may be given up for speed"}
     fields[FORMAT] = {"type": "string", "enum": list(FORMATS), "description": "of the result, before Accept"}
     fields[QUALITY] = {"type": "integer", "minimum": 1, "maximum": 100, "description": "of JPEG and WebP"}
+    fields[TRUNCATED] = {"type": "boolean", "default": False, "description": "take photos whose files end early"}
     if offer.consent:
         fields[CONSENT] = {"type": "string", "enum": ["yes"], "description": offer.consent}
     required = [*offer.takes, *([CONSENT] if offer.consent else [])]

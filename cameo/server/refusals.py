@@ -33,6 +33,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _READING: Final = ("GET", "HEAD")
 OPEN: Final = ("/", "/live", "/ready")
 """Paths that need no key: the page, which asks for one, and what tells an orchestrator how the server is."""
+_NOWHERE: Final = HTTPException(404).detail
 REASONS: Final = {
     400: "request",
     401: "key",
@@ -160,10 +161,13 @@ def answer_to_a_refusal(request: Request, error: Exception) -> Response:
     """Every refusal, 404 and 405 included, as JSON."""
     raised = cast("HTTPException", error)
     reason = raised.reason if isinstance(raised, Refusal) else ""
-    headers = dict(raised.headers or {})
+    headers, said = dict(raised.headers or {}), raised.detail
     if raised.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
-    return refused(request.scope, raised.status_code, raised.detail, headers, reason)
+        said = f"{request.method:.20} is not possible at {request.url.path!r:.80}, expected {headers['Allow']}"
+    elif said == _NOWHERE:
+        said = f"there is nothing at {request.url.path!r:.80}: /openapi.json lists what there is"
+    return refused(request.scope, raised.status_code, said, headers, reason)
 
 
 def _methods(request: Request) -> set[str]:

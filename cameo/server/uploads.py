@@ -141,6 +141,14 @@ def body_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def bad_form(error: MultiPartException, files: int, instead: str = "leave some out") -> HTTPException:
+    """400: a form that cannot be read, or has more than so many files."""
+    if error.message.startswith("Too many files"):
+        return HTTPException(400, f"the form has too many files, expected at most {files}: {instead}")
+    why = error.message.rstrip(".")
+    return HTTPException(400, f"the form cannot be read ({why}), expected one as curl -F makes it: use a client's own")
+
+
 async def _body(chunks: AsyncIterator[bytes]) -> Sent:
     return Sent({"": b"".join([chunk async for chunk in chunks])}, {})
 
@@ -151,7 +159,7 @@ async def _form(request: Request, chunks: AsyncIterator[bytes], files: int) -> S
         parser = _InMemory(request.headers, chunks, max_files=files, max_fields=32, max_part_size=1024)  # type: ignore[arg-type]
         form = await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(400, f"the form cannot be read ({error.message}), expected at most {files} files") from None
+        raise bad_form(error, files) from None
     try:
         names = [name for name, _ in form.multi_items()]
         if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -25,6 +25,7 @@ class Call:
     `files` are the contents of files by the names of the photos that the model takes, and of the options that are
     pictures; `fields` the other options of the call, as text. `mode` "" is the one that the model is served in.
     `suffix` says what the answer is: ".png", ".jpg" or ".webp"; `quality` 1 to 100 of the last two, None for the usual.
+    With `allow_truncated`, files that end early are read as far as they go.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Call:
     consent: bool = False
     suffix: str = ".png"
     quality: int | None = None
+    allow_truncated: bool = False
 
 
 @dataclass(frozen=True, eq=False)

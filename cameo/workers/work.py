@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ class Work:
 
     def _answered(self, model: Loaded, call: Call, wanted: _Wanted, times: list[float]) -> Answer:
         own = {one.name for one in model.per_call if one.kind is PHOTO}
-        read = read_pictures(call.files, self._reading)
+        read = read_pictures(call.files, replace(self._reading, allow_truncated=call.allow_truncated))
         photos = {name: picture for name, picture in read.items() if name not in own}
         request = model.request(**_read(model, call.fields), **{name: read[name] for name in own & set(read)})
         times.append(time.perf_counter())

@@ -33,7 +33,6 @@ OPTIONS = {
     for one in declarations(kind)
 }
 ELSEWHERE = ("command_line/", "server/", "testing.py")  # of one door each, and so in its words already
-BOTH = "--allow-truncated on the command line, allow_truncated=True in Python"
 
 
 def sentences(source: str) -> Iterator[str]:
@@ -53,7 +52,7 @@ def sentences(source: str) -> Iterator[str]:
 
 def unmarked(sentence: str) -> list[str]:
     """The options that a sentence names as no door would: bare, where they cannot be words or are called options."""
-    bare = re.sub(r"`\w+`", "", sentence.replace(BOTH, ""))
+    bare = re.sub(r"`\w+`", "", sentence)
     words = set(re.findall(r"(?<![\w'-])[a-z]+(?:_[a-z]+)+", bare)) | set(re.findall(r"\b[Oo]ptions? (\w+)", bare))
     return sorted(words & OPTIONS)
 

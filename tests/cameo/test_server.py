@@ -175,8 +175,10 @@ def test_what_cannot_be_run_is_refused_in_a_sentence_and_leaves_no_trace(
 
 def test_other_paths_and_methods_are_refused_in_json(start: Start) -> None:
     _, client = start()
-    assert client.get("/run").json()["error"] == "Method Not Allowed"
-    assert client.get("/nowhere").status_code == 404
+    assert client.get("/run").json()["error"] == "GET is not possible at '/run', expected POST"
+    nowhere = client.get("/nowhere")
+    assert nowhere.status_code == 404
+    assert nowhere.json()["error"] == "there is nothing at '/nowhere': /openapi.json lists what there is"
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cameo.bulk import making
+from cameo.bulk import making, running
 from cameo.bulk.journal import NAME, journal
 from cameo.bulk.making import varying_of
 from cameo.bulk.photos import Naming, jobs_of
+from cameo.bulk.results import Result
 from cameo.commands import main
 from cameo.errors import EngineError, OutputError, PhotoError, RequestError
 from cameo.images import read_photo
@@ -221,6 +222,19 @@ def test_results_beside_their_photos_need_a_name_of_their_own(folder: Path, caps
         said = capsys.readouterr().err
         assert "results would lie among the photos of in, and be taken for photos the next time: choose" in said
     assert len(list(Path("in").rglob("*.*"))) == 4
+
+
+def test_an_interrupted_batch_says_how_far_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(batch: Any, jobs: Any, out: Path, kept: Any, into: list[Result]) -> None:
+        into += [Result("a.png", "done", "a.png"), Result("b.jpg", "failed", error="oh")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_batch", interrupted)
+    assert run() == 130
+    assert "interrupted with 1 photo of 4 done: the same command goes on with the rest" in capsys.readouterr().err
+    assert [row["status"] for row in rows()] == ["done", "failed"]
 
 
 def test_no_photo_is_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

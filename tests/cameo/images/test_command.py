@@ -110,7 +110,9 @@ def test_truncated_photo_only_when_allowed(run, capsys):
     code, result = run(half)
     assert code == 1
     assert not result.exists()
-    assert "photo.jpg is damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "photo.jpg is damaged" in said
+    assert said.endswith("or take what there is by --allow-truncated.\n")
     code, result = run(half, "--allow-truncated")
     assert code == 0
     assert "The file is truncated: the missing part of the photo is blank." in capsys.readouterr().out

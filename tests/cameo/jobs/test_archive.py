@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cameo.errors import PhotoError, PhotoTooLarge, RequestError
-from cameo.jobs.archive import check_name, is_zip, photo_in, photos_of, zipped
+from cameo.jobs.archive import check_name, is_zip, members_of, photo_in, zipped
 from cameo.jobs.job import JobOptions
 from cameo.memory.amounts import MIB
 from tests.cameo.jobs.fake import packed, write
@@ -24,14 +24,17 @@ MOST = MIB  # bytes of a photo
 
 
 def names(tmp_path: Path, content: bytes) -> list[str]:
-    return photos_of(write(tmp_path / "0", content), "a.zip", LIMITS)
+    return members_of(write(tmp_path / "0", content), "a.zip", LIMITS)[0]
 
 
 def test_photos_are_found_and_what_is_hidden_or_no_photo_is_not(tmp_path: Path) -> None:
     files = ("b.jpg", "sub/a.PNG", "notes.txt", ".b.jpg", "__MACOSX/sub/._a.PNG", ".git/c.png", "inner.zip")
     path = write(tmp_path / "0", packed({**dict.fromkeys(files, b"x"), "sub/": b"", "é\u202f1.jpg": b"content"}))
     assert is_zip(path)
-    assert photos_of(path, "a.zip", LIMITS) == ["b.jpg", "sub/a.PNG", "é\u202f1.jpg"]
+    assert members_of(path, "a.zip", LIMITS) == (
+        ["b.jpg", "sub/a.PNG", "é\u202f1.jpg"],
+        ["notes.txt", "inner.zip"],
+    )
     assert photo_in(path, "é\u202f1.jpg", LIMITS) == b"content"
 
 
@@ -88,7 +91,7 @@ def test_a_bomb_is_refused_by_its_directory_without_inflating_it(tmp_path: Path)
     path = write(tmp_path / "0", bomb)
     tracemalloc.start()
     with pytest.raises(PhotoTooLarge, match="'a.jpg' in a.zip has 200 MiB, expected at most 1: shrink it"):
-        photos_of(path, "a.zip", LIMITS)
+        members_of(path, "a.zip", LIMITS)[0]
     assert tracemalloc.get_traced_memory()[1] < MIB
     tracemalloc.stop()
 
@@ -97,7 +100,7 @@ def test_a_bomb_whose_directory_lies_inflates_to_what_it_says(tmp_path: Path) ->
     """It says 1000 bytes, at both places, and has 100 MiB."""
     bomb = packed({"a.jpg": bytes(100 * MIB)}).replace(struct.pack("<L", 100 * MIB), struct.pack("<L", 1000))
     path = write(tmp_path / "0", bomb)
-    assert photos_of(path, "a.zip", LIMITS) == ["a.jpg"]
+    assert members_of(path, "a.zip", LIMITS)[0] == ["a.jpg"]
     tracemalloc.start()
     with pytest.raises(PhotoError, match="a.jpg is damaged in the zip .Bad CRC-32"):
         photo_in(path, "a.jpg", LIMITS)
@@ -118,7 +121,7 @@ def test_a_directory_of_a_million_files_is_refused_before_it_is_read(tmp_path: P
     path = write(tmp_path / "0", entry * 1_000_000 + end)
     tracemalloc.start()
     with pytest.raises(RequestError, match="a.zip is no zip that can be read .its directory has .* at most 10 photos"):
-        photos_of(path, "a.zip", LIMITS)
+        members_of(path, "a.zip", LIMITS)[0]
     assert tracemalloc.get_traced_memory()[1] < MIB
     tracemalloc.stop()
 
@@ -129,7 +132,7 @@ def test_damage_is_said_where_it_is(tmp_path: Path) -> None:
         names(tmp_path, whole[: len(whole) // 2])
     at = whole.index(b"a.jpg") + 20
     path = write(tmp_path / "1", whole[:at] + b"\x00\xff\x00\xff\x00" + whole[at + 5 :])
-    assert photos_of(path, "a.zip", LIMITS) == ["a.jpg", "b.jpg"]
+    assert members_of(path, "a.zip", LIMITS)[0] == ["a.jpg", "b.jpg"]
     with pytest.raises(PhotoError, match="a.jpg is damaged in the zip .* pack it again"):
         photo_in(path, "a.jpg", LIMITS)
     assert photo_in(path, "b.jpg", LIMITS) == b"good"
@@ -143,7 +146,7 @@ def test_random_damage_is_never_a_bug(tmp_path: Path) -> None:
             broken[luck.randrange(len(broken))] = luck.randrange(256)
         path = write(tmp_path / "0", bytes(broken))
         with suppress(RequestError, PhotoTooLarge):
-            for name in photos_of(path, "a.zip", LIMITS):
+            for name in members_of(path, "a.zip", LIMITS)[0]:
                 with suppress(PhotoError):
                     photo_in(path, name, LIMITS)
 

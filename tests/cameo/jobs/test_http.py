@@ -37,6 +37,7 @@ from cameo.server.refusals import HANDLERS, Door
 from cameo.testing import fake_bundle, image_session
 from cameo.workers.calls import Served, State
 from tests.cameo.jobs.fake import BEGUN, FakeCrew, packed, write
+from tests.support.described import unlike
 from tests.support.served import SLOW, Model, bundle_of, hang_up, photo_server, png, serving, wait_for
 
 Open = Callable[..., TestClient]
@@ -100,7 +101,8 @@ def unpacked(answer: httpx2.Response) -> dict[str, bytes]:
 def test_photos_of_a_form_and_of_zips_become_results(opened: Open) -> None:
     client = opened()
     packs = packed({"in/b.jpg": b"bad", "in/c.png": b"cde", "notes.txt": b"no"})
-    sent = client.post("/v1/jobs", files=form(("a.jpg", b"abc"), ("all.zip", packs)), data={"format": "jpeg"})
+    sent = client.post("/v1/jobs", files=form(("a.jpg", b"abc"), ("all.zip", packs)), data={"format": "jpg"})
+    assert sent.json()["left_out"] == ["notes.txt"]
     told = done(client, sent)
     assert (told["photos"], told["done"], told["failed"], told["faces"], told["waiting"]) == (3, 2, 1, 4, 0)
     assert told["failures"] == [{"photo": "in/b.jpg", "error": "photo is not an image that can be read"}]
@@ -112,6 +114,13 @@ def test_photos_of_a_form_and_of_zips_become_results(opened: Open) -> None:
     assert (one.content, one.headers["content-type"]) == (b"edc", "image/jpeg")
     assert client.get(told["results"] + "/results.csv").text.startswith("photo,status,result,faces")
     assert client.get(told["results"] + "/").status_code == 404  # that of a photo that failed has no name
+
+
+def test_a_job_of_which_every_photo_failed_has_failed(opened: Open) -> None:
+    client = opened()
+    where = client.post("/v1/jobs", files=form(("a.jpg", b"bad"))).headers["location"]
+    wait_for(lambda: client.get(where).json()["finished"] is not None)
+    assert client.get(where).json()["state"] == "failed"
 
 
 def test_options_are_of_every_photo_and_pictures_are_shared(opened: Open, crew: FakeCrew) -> None:
@@ -193,7 +202,9 @@ def test_a_job_is_seen_by_the_key_that_made_it(opened: Open, tmp_path: Path) -> 
         ([("z.zip", packed({"a.jpg": bytes(3 * MIB)}))], {}, 413, "'a.jpg' in 'z.zip' has 3 MiB, expected at most 1"),
         ([("a.jpg", bytes(3 * MIB))], {}, 413, "'a.jpg' has 3 MiB, expected at most 1: shrink it"),
         ([(f"{n}.jpg", b"x") for n in range(9)], {}, 400, "9 photos came, expected at most 8: send several jobs"),
-        ([(f"{n}.jpg", b"x") for n in range(201)], {}, 400, "expected at most 200 files: send a zip of them"),
+        ([(f"{n}.jpg", b"x") for n in range(201)], {}, 400, "too many files, expected at most 200: send a zip of them"),
+        ([("a.zip", b"torn")], {}, 400, "'a.zip' does not begin as a zip does: pack it again"),
+        ([("a.jpg", b"x")], {"photos": "b.jpg"}, 400, "photos came as text, expected files: send them, as curl -F"),
         ([("a.jpg", bytes(9 * MIB))], {}, 413, "9 MiB come, expected at most 5: send several jobs"),
     ],
 )
@@ -390,4 +401,7 @@ def test_its_examples_run(tmp_path: Path, key: str) -> None:
             command = shlex.split(sample["source"].replace("Bearer KEY", f"Bearer {key}").replace("JOB", job))
             done = subprocess.run([*command, "-sS"], cwd=tmp_path, capture_output=True, check=False)
             assert done.returncode == 0, f"{sample['source']}: {done.stderr.decode()}"
+            answers = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+            if described := answers[0].get("content", {}).get("application/json"):
+                assert not unlike(json.loads(done.stdout), described["schema"])
             job = job or json.loads(done.stdout)["id"]

@@ -27,13 +27,15 @@ FILE = StoredFile("file", "engine", "0" * 64, 1)
 
 @pytest.mark.parametrize(
     ("amount", "size"),
-    [("4GiB", 4 * GIB), ("512 MiB", 2**29), ("2.5gb", 2_500_000_000), ("1kib", 1024), ("77", 77), (4096, 4096)],
+    [("4GiB", 4 * GIB), ("512 MiB", 2**29), ("2.5gb", 2_500_000_000), ("1kib", 1024), ("7700000", 7_700_000), (77, 77)],
 )
 def test_amounts_are_read(amount: str | int, size: int) -> None:
     assert as_bytes(amount) == size
 
 
-@pytest.mark.parametrize("amount", ["", "much", "4 elephants", "-1GiB", "0", 0, "0.0001b", True, "1e9", "GiB"])
+@pytest.mark.parametrize(
+    "amount", ["", "much", "4 elephants", "-1GiB", "0", 0, "0.0001b", True, "1e9", "GiB", "4", "77.5"]
+)
 def test_what_is_no_amount_is_refused(amount: Any) -> None:
     with pytest.raises(RequestError, match="The amount of memory is .*, expected one such as 4GiB or 512MiB"):
         as_bytes(amount)

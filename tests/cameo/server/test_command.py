@@ -91,6 +91,13 @@ def test_limits_reach_the_server_and_its_workers(serve: Serve, folder: Path) -> 
         (["a", "--size", "512"], 2, "gpen-bfr-512 has no option --size: leave it out, or serve its model"),
         (["a", "nowhere"], 1, "nowhere is no bundle"),
         (["x=nowhere"], 1, "nowhere is no bundle"),
+        (
+            ["x/y=a"],
+            2,
+            "'x/y' cannot be a model's name, expected up to 64 letters, digits, '.', '_' and '-', such as f",
+        ),
+        (["a", "--keep-jobs", "3"], 2, "--keep-jobs says how long jobs are kept, and none are: add --jobs FOLDER"),
+        (["a", "--memory", "4"], 2, "The amount of memory is '4' (bytes), expected one such as 4GiB"),
         (["a", "--api-keys", "nowhere"], 2, "the API keys nowhere cannot be read"),
         (["a", "--c2pa", "nowhere", "nowhere"], 1, "the certificate nowhere cannot be read"),
     ],

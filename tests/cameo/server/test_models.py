@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -94,6 +96,7 @@ def test_the_page_has_a_form_for_each(client: TestClient) -> None:
         ({"format": "jpeg"}, "image/jpeg"),
         ({"format": "WEBP", "quality": "50"}, "image/webp"),
         ({"format": "png"}, "image/png"),
+        ({"format": "jpg"}, "image/jpeg"),
         ({}, "image/webp"),
     ],
 )
@@ -115,6 +118,19 @@ def test_quality_is_that_of_the_file(start: Start, tmp_path: Path) -> None:
     assert sizes[1] == sizes[2], "95 is the usual"
 
 
+def test_a_photo_that_ends_early_is_taken_where_that_is_said(start: Start) -> None:
+    client, torn = start().client, io.BytesIO()
+    Image.effect_noise((64, 64), 80).convert("RGB").save(torn, "JPEG")
+    half = {"photo": torn.getvalue()[: len(torn.getvalue()) // 2]}
+    refused = client.post("/v1/models/test", files=half)
+    assert refused.status_code == 400
+    assert "or take what there is by `allow_truncated`" in refused.json()["error"]
+    assert client.post("/v1/models/test", files=half, data={"allow_truncated": "no"}).status_code == 400
+    taken = client.post("/v1/models/test", files=half, data={"allow_truncated": "yes"})
+    assert taken.status_code == 200
+    assert "is truncated" in unquote(taken.headers["X-Cameo-Note"])
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -123,6 +139,7 @@ def test_quality_is_that_of_the_file(start: Start, tmp_path: Path) -> None:
         ({"format": "jpeg", "quality": "0"}, "quality is '0', expected a whole number from 1 to 100"),
         ({"format": "jpeg", "quality": "fine"}, "quality is 'fine', expected"),
         ({"format": "jpeg", "quality": "²"}, "quality is '²', expected"),
+        ({"allow_truncated": "perhaps"}, "allow_truncated is 'perhaps', expected yes or no"),
         ({"mode": "fast"}, "'fast' is no mode of this bundle of test, expected one of quality"),
         ({"mode": "best"}, "'best' is no mode of test, expected one of quality"),
     ],

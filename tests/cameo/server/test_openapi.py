@@ -16,6 +16,7 @@ from cameo.server.exchange import HUNG_UP
 from cameo.server.keys import ApiKeys
 from cameo.server.refusals import REASONS
 from tests.cameo.server.conftest import Start, Started
+from tests.support.described import unlike
 from tests.support.served import serving
 
 KEY = "a-key-for-the-tests-only"
@@ -39,6 +40,13 @@ def test_every_route_of_version_1_is_described(start: Start) -> None:
     routes = {route.path for route in started.server.routes}
     assert routes - described == {"/run", "/health", "/"}, "aliases, and what is for people"
     assert described <= routes
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/test", "/live", "/ready", "/openapi.json"])
+def test_what_is_told_is_as_it_is_described(start: Start, path: str) -> None:
+    started = start("mixer")
+    answer = document(started)["paths"][path]["get"]["responses"]["200"]
+    assert not unlike(started.client.get(path).json(), answer["content"]["application/json"]["schema"])
 
 
 def test_a_form_has_what_the_model_declares(start: Start) -> None:
