@@ -26,7 +26,7 @@ VENV := .venv/.ready
 TESTS := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick engines validate report serve bench bench-serve bench-gpu style quality clean
+.PHONY: help demo test test-heavy test-quick engines validate report serve bench bench-serve bench-gpu style quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,14 +44,17 @@ $(VENV): pyproject.toml constraints.txt
 demo: $(VENV) ## build the demo bundle, validate it, write report and pictures
 	@$(BIN)/python -m demo
 
-test: $(VENV) ## run the tests, on all cores
+test: $(VENV) ## run the tests but for the heavy ones, on all cores
 	@$(TESTS)
+
+test-heavy: $(VENV) ## run those of networks of published size against their originals, and of exports in any process
+	@$(TESTS) -m 'heavy and not gpu and not weights'
 
 # What needs no build, no child process and no TensorFlow.
 QUICK := tests/cameo tests/metrics tests/engines tests/test_arrows.py tests/test_decisions.py
 
 test-quick: $(VENV) ## run the quick ones of them, while writing
-	@$(TESTS) -m 'not slow and not gpu and not weights' $(QUICK)
+	@$(TESTS) -m 'not slow and not heavy and not gpu and not weights' $(QUICK)
 
 # For errors to name what was asked for as it was: by these variables and not by flags (pipeline/make_variables.py).
 engines validate report: export CAMEO_VARIABLES := WEIGHTS= OUT= ENGINES= GPU= PRECISION= CALIBRATION= PRUNE= FAST=1 \

@@ -403,7 +403,7 @@ def test_mask_is_the_original_one(original):
     assert fill.compare(original, "step/mask_256", mask)["max_abs"] < 1e-6
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.usefixtures("tinting")
 def test_restored_photo_is_the_original_one(original, networks):
     restored = original_flow(original, networks).run(source(original))
@@ -413,7 +413,7 @@ def test_restored_photo_is_the_original_one(original, networks):
     assert (error > 1).mean() < 5e-5  # where the masks of the two faces are equal but for rounding
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.usefixtures("tinting")
 def test_mixed_photo_is_the_original_one(original, networks):
     result = original_flow(original, networks, alpha=0.8)(source(original))
@@ -422,7 +422,7 @@ def test_mixed_photo_is_the_original_one(original, networks):
     assert report["mean_abs"] < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.usefixtures("tinting")
 def test_aligned_photo_is_the_original_one(original, networks):
     result = original_flow(original, networks, aligned=True)(source(original))
@@ -431,7 +431,7 @@ def test_aligned_photo_is_the_original_one(original, networks):
     assert (error > 0).mean() < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.usefixtures("tinting")
 def test_enlarged_photo_is_the_original_one(original, networks):
     result = original_flow(original, networks, sr=True)(source(original))

@@ -212,7 +212,7 @@ def whole() -> Any:
     return generator()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_both_forms_give_the_numbers_of_the_original(whole: Any) -> None:
     expected = golden("aei_net")
     with torch.inference_mode():
@@ -220,7 +220,7 @@ def test_both_forms_give_the_numbers_of_the_original(whole: Any) -> None:
             assert fill.compare(expected, "a/Y", form(*case_a()).numpy())["rel_rms"] < EXACT
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_batch_with_a_photo_gives_the_numbers_of_the_original(whole: Any, shared_models: Path) -> None:
     expected = np.load(shared_models / "expected" / "aei_net.npz")
     with torch.inference_mode():

@@ -69,7 +69,7 @@ def published(request: pytest.FixtureRequest) -> tuple[str, FullGenerator]:
     return request.param, generator(**PUBLISHED[request.param])
 
 
-FULL_SIZE = tuple(pytest.param(f"gpen{size}_n1_c2", marks=pytest.mark.slow) for size in (512, 1024))
+FULL_SIZE = tuple(pytest.param(f"gpen{size}_n1_c2", marks=pytest.mark.heavy) for size in (512, 1024))
 
 
 @pytest.mark.parametrize("published", ["gpen64_n025_c1", "gpen256_n05_c1", *FULL_SIZE], indirect=True)

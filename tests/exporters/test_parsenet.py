@@ -70,7 +70,7 @@ def test_torch_form_gives_every_number_of_the_original(network: ParseNet) -> Non
         assert fill.compare(expected, f"a/{name}", output.numpy())["rel_rms"] < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_torch_form_parses_a_photo_as_the_original(network: ParseNet, shared_models: Path) -> None:
     expected = np.load(shared_models / "expected" / "parsenet.npz")
     photo = np.load(shared_models / "expected" / "gpen512_n1_c2.npz")["photo_bgr_u8"]

@@ -37,7 +37,7 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_exports_are_equal_from_process_to_process(
     tmp_path: Path, narrow_fusion: Path, whole_export: Callable[[str], tuple[Path, dict[str, Any]]]
 ) -> None:

@@ -186,7 +186,7 @@ def whole(original) -> FaceEnhancer:
     return FaceEnhancer(image_session(run), 1024)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_whole_flow_is_the_original_one(original, faces, whole):
     outcome = flow_of(original, faces, whole).run(photos(original), Request())
     error = np.abs(outcome.image[..., ::-1].astype(int) - original["out_bgr"])
