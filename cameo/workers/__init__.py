@@ -2,6 +2,7 @@
 
 calls        what goes in and comes out: plain data
 crew         the queue before the workers: deadlines, refusals, and calls of a dead worker, which run again
+forecast     how long calls take, by what the last ones took
 breaker      when to replace a worker that died, and when to wait
 executor     the seam: what runs calls
 in_process   ... in threads of this process

@@ -24,18 +24,16 @@ from typing import Any, Final
 from cameo.counting import counted
 from cameo.errors import Busy, EngineError, Late
 from cameo.images import megapixels
-from cameo.learned_line import LearnedLine
 from cameo.many import IN_FLIGHT
 from cameo.workers.breaker import Breaker
 from cameo.workers.calls import BROKEN, ENDING, FULL, TOO_LATE, Answer, Call, State
 from cameo.workers.executor import Executor
+from cameo.workers.forecast import Forecast
 from cameo.workers.seat import Hire, Job, WorkerSeat
 
 _LOG: Final = logging.getLogger(__name__)
 FAILURES: Final = 5  # in a row, and a worker counts as broken: some errors of a GPU last as long as its process
 _USUAL_TIMES: Final = 4
-_DEVIATIONS: Final = 5
-_SLOWER: Final = 0.05
 _LEAST_RETRY_S: Final = 1.0
 _AFTER_BUG_S: Final = 1.0
 _LOADED_S: Final = 0.01  # a call that found its model closed says nothing about others
@@ -65,7 +63,7 @@ class Crew:
         self._options = options or CrewOptions()
         self._seats = [WorkerSeat(hire, breaker()) for hire in hires]
         self._waiting: deque[Job] = deque()
-        self._costs: dict[tuple[str, str], LearnedLine] = {}
+        self._forecast = Forecast(self._seats, self._options.in_flight)
         self._changed = threading.Condition()
         self._happened: deque[Callable[[], None]] = deque()
         self._later: list[Callable[[], None]] = []
@@ -91,7 +89,7 @@ class Crew:
         """
         size = max(megapixels(call.files.values()), 1e-3)
         with self._changed:
-            self._check_door(deadline_s, self._usual_s(call, size), self._doubt_s())
+            self._check_door(deadline_s, self._forecast.usual_s(call, size), self._forecast.doubt_s(self._waiting))
             now = time.monotonic()
             job = Job(call, size, now, now + deadline_s)
             self._waiting.append(job)
@@ -111,7 +109,9 @@ class Crew:
     def state(self) -> State:
         """What waits, and what workers hold."""
         with self._changed:
-            return State(len(self._waiting), self._wait_s(), tuple(seat.seen() for seat in self._seats))
+            return State(
+                len(self._waiting), self._forecast.wait_s(self._waiting), tuple(seat.seen() for seat in self._seats)
+            )
 
     def close(self, patience_s: float) -> bool:
         """Take nothing more, finish what was taken, end the workers; False if patience was too short for that.
@@ -146,63 +146,37 @@ class Crew:
         if self._ending:
             raise Busy("the server is ending: try again when it is back", _LEAST_RETRY_S, ENDING)
         if all(seat.shut for seat in self._seats):
-            raise _busy("workers ended again and again, the next one is tried soon", self._wait_s(), BROKEN)
+            raise _busy(
+                "workers ended again and again, the next one is tried soon",
+                self._forecast.wait_s(self._waiting),
+                BROKEN,
+            )
         if self._ahead >= self._options.queue:
-            raise _busy(f"{_inside(self._ahead)} already, as many as are let in", self._wait_s(), FULL)
+            raise _busy(
+                f"{_inside(self._ahead)} already, as many as are let in", self._forecast.wait_s(self._waiting), FULL
+            )
         self._check_time(deadline_s, usual_s, doubt_s)
 
     def _check_time(self, left_s: float, usual_s: float, doubt_s: float) -> None:
         """Raises Busy if a call that comes after others might not be done in `left_s`; one alone is always tried."""
-        takes_s = self._done_in_s(usual_s) + doubt_s
+        takes_s = self._forecast.done_in_s(usual_s, self._waiting) + doubt_s
         if self._ahead and takes_s > left_s:
             why = f"{_inside(self._ahead)}, so that this one might take {_brief(takes_s)} s of the {_brief(left_s)} s"
             raise _busy(f"{why} that it may", takes_s - left_s, TOO_LATE)
-
-    def _done_in_s(self, usual_s: float) -> float:
-        """How long a call takes that comes after all others: it waits, and shares its worker from then on.
-
-        One that goes straight inside does not wait for those that it shares it with.
-        """
-        in_flight = self._options.in_flight
-        takes_s = self._wait_s() + usual_s * min(self._ahead + 1, in_flight)
-        at_once = not self._waiting and any(seat.has_room(in_flight) for seat in self._seats)
-        return min(takes_s, usual_s * in_flight) if at_once else takes_s
 
     def _judge_again(self) -> None:
         """Turn away what waits in vain: it was let in before anything told how long calls take."""
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
-            usual_s = self._usual_s(job.call, job.megapixels)
+            usual_s = self._usual_s(job)
             try:
-                self._check_time(job.deadline - time.monotonic(), usual_s, self._doubt_s())
+                self._check_time(job.deadline - time.monotonic(), usual_s, self._forecast.doubt_s(self._waiting))
                 self._waiting.append(job)
             except Busy as error:
                 self._settle(job, error)
 
-    def _wait_s(self) -> float:
-        """How long new work would wait, by what calls cost so far, and workers took to start."""
-        staffed = [seat for seat in self._seats if seat.opened]
-        left = [self._usual_s(job.call, job.megapixels) for job in self._waiting]
-        for seat in staffed:
-            now = seat.tick()
-            left += [max(self._usual_s(job.call, job.megapixels) - (now - job.share), 0.0) for job in seat.inside]
-        starting_s = 0.0 if staffed else min(seat.breaker.wait_s + seat.start_s for seat in self._seats)
-        return starting_s + sum(left) / max(len(staffed), 1)
-
-    def _doubt_s(self) -> float:
-        """How much longer it may well be: five standard deviations of what the calls before it take together.
-
-        And a twentieth of it: under load a machine is slower than it was, for all of them alike.
-        """
-        calls = [job.call for job in (*self._waiting, *(job for seat in self._seats for job in seat.inside))]
-        return _DEVIATIONS * math.sqrt(sum(self._cost(call).variance for call in calls)) + _SLOWER * self._wait_s()
-
-    def _usual_s(self, call: Call, size: float) -> float:
-        """What a call costs, by the last ones of its model and mode; 0 before any was seen."""
-        return self._cost(call).usual(size) or 0.0
-
-    def _cost(self, call: Call) -> LearnedLine:
-        return self._costs.setdefault((call.model, call.mode), LearnedLine())
+    def _usual_s(self, job: Job) -> float:
+        return self._forecast.usual_s(job.call, job.megapixels)
 
     def _wanted(self) -> list[Job]:
         """The calls whose answers are waited for."""
@@ -279,7 +253,7 @@ class Crew:
     def _grace_until(self, job: Job) -> float:
         if job.given_up_at is None:
             return math.inf
-        usual_s = self._usual_s(job.call, job.megapixels) * self._options.in_flight
+        usual_s = self._usual_s(job) * self._options.in_flight
         return job.given_up_at + max(self._options.grace_s, _USUAL_TIMES * usual_s)
 
     def _hire(self, seat: WorkerSeat) -> None:
@@ -329,7 +303,7 @@ class Crew:
             return  # its worker is being killed, and then the call runs again
         share_s = seat.leave(job)
         if job.given_up_at is not None:
-            if share_s > self._usual_s(job.call, job.megapixels):  # else only what comes in time would teach anything
+            if share_s > self._usual_s(job):  # else only what comes in time would teach anything
                 self._learn(job, share_s)
             return
         if (error := answer.exception()) is not None:
@@ -345,10 +319,7 @@ class Crew:
             self._learn(job, share_s)
 
     def _learn(self, job: Job, share_s: float) -> None:
-        cost = self._cost(job.call)
-        is_first = cost.usual(job.megapixels) is None
-        cost.learn(job.megapixels, share_s)
-        if is_first:
+        if self._forecast.learn(job, share_s):
             self._judge_again()
 
     def _bury(

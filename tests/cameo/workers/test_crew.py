@@ -181,7 +181,7 @@ def test_one_that_goes_straight_inside_does_not_wait_for_its_neighbour(firm: Fir
     """Two seconds each, always: beside one that has just begun it takes four at most, and not six."""
     crew = firm.crew()
     for _ in range(50):
-        crew._cost(call()).learn(0.001, 2)
+        crew._forecast._cost(call()).learn(0.001, 2)
     crew.submit(call("a"), 10)
     firm.inside("a")
     with pytest.raises(Busy, match="1 photo is inside, so that this one might take 4.1 s of the 3 s that it may"):
@@ -219,7 +219,7 @@ def test_what_never_comes_in_time_is_learned_as_well(firm: Firm) -> None:
 def test_who_hangs_up_at_once_teaches_nothing_that_was_known_better(firm: Firm) -> None:
     crew = firm.crew()
     learned(firm, crew, 0.3)
-    before = crew._usual_s(call(), 0.001)
+    before = crew._forecast.usual_s(call(), 0.001)
     crew.submit(call("gone"), 10).cancel()
     answer = crew.submit(call("hung"), 10)
     firm.inside("hung")
@@ -227,14 +227,14 @@ def test_who_hangs_up_at_once_teaches_nothing_that_was_known_better(firm: Firm) 
     wait_for(lambda: firm.worker.given_up == ["hung"])
     firm.worker.answer("hung")
     wait_for(lambda: crew.state().inside == 0)
-    assert crew._usual_s(call(), 0.001) == before
+    assert crew._forecast.usual_s(call(), 0.001) == before
 
 
 def test_the_door_allows_for_a_machine_that_is_slower_under_load(firm: Firm) -> None:
     """Ten seconds each, always: nine before it take 90, it and its neighbour 20, and of the 90 a twentieth more."""
     crew = firm.crew()
     for _ in range(50):
-        crew._cost(call()).learn(0.001, 10)
+        crew._forecast._cost(call()).learn(0.001, 10)
     for name in "abcdefghi":
         crew.submit(call(name), 1000)
     with pytest.raises(Busy, match="might take 114.5 s of the 112 s"):
