@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def counted(things: int, name: str) -> str:
+def count_of(things: int, name: str) -> str:
     """ "1 photo", "2 photos"."""
     return f"{things} {name}{'' if things == 1 else 's'}"

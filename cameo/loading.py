@@ -16,7 +16,7 @@ from typing import Any, Self
 from PIL import Image
 
 from cameo.bundle import Bundle
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.declaring import Declared, declarations, named, offered
 from cameo.errors import EngineError, RequestError
 from cameo.flows import (
@@ -123,7 +123,7 @@ class Loaded:
         note = " ".join(filter(None, (*_notes(pictures), outcome.note)))
         own = outcome.source_type or self._module.DIGITAL_SOURCE_TYPE
         provenance = provenance_of(outcome.image, own, [pictures[name] for name in named], self.bundle, self.engines)
-        faces = counted(len(outcome.faces), "face")
+        faces = count_of(len(outcome.faces), "face")
         _LOG.debug("%s: %s, %s. %s", self.bundle.manifest.model, faces, times_s, note)
         return replace(outcome, note=note, provenance=provenance, times_s=times_s)
 

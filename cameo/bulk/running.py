@@ -14,7 +14,7 @@ from cameo.bulk.journal import Entry, Journal
 from cameo.bulk.making import Making
 from cameo.bulk.photos import Job, of_like_sizes
 from cameo.bulk.results import Result, sentence
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.errors import OutputError, PhotoError
 from cameo.many import IN_FLIGHT, in_order
 from cameo.progress import ProgressBar
@@ -87,7 +87,7 @@ def run_batch(batch: Batch, jobs: Sequence[Job], folder: Path, journal: Journal,
         for done, result in enumerate(in_order(one, of_like_sizes(left), IN_FLIGHT), 1):
             into.append(result)
             faces, failed = faces + result.faces, failed + (result.status == "failed")
-            bar(done, len(left), f", {counted(faces, 'face')}" + (f", {failed} failed" if failed else ""))
+            bar(done, len(left), f", {count_of(faces, 'face')}" + (f", {failed} failed" if failed else ""))
 
 
 def _result(status: str, entry: Entry) -> Result:
@@ -103,4 +103,4 @@ def summary(results: Sequence[Result], seconds: float) -> Iterator[str]:
     again = f", {kept} kept from before" if kept else ""
     pace = f" ({seconds / done:.2f} s each)" if done else ""
     notes = f"; {noted} with a note, in results.csv" if noted else ""
-    yield f"{done} done in {seconds:.1f} s{pace}{again}, {len(failed)} failed, {counted(faces, 'face')}{notes}"
+    yield f"{done} done in {seconds:.1f} s{pace}{again}, {len(failed)} failed, {count_of(faces, 'face')}{notes}"

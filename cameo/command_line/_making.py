@@ -143,7 +143,7 @@ class _Telling:
             self._say(f"{len(jobs)} of {self._all} are there already")
 
     def done(self, job: Job, outcome: Outcome, seconds: float) -> None:
-        from cameo.counting import counted
+        from cameo.counting import count_of
 
         faces, said = len(outcome.faces), in_flags(outcome.note, self._parsed)
         self._add(
@@ -155,7 +155,7 @@ class _Telling:
             boxes=[[round(float(side), 1) for side in face.box] for face in outcome.faces],
             times_s={name: round(taken, 3) for name, taken in outcome.times_s.items()},
         )
-        found = counted(faces, "face") if faces else "no faces"
+        found = count_of(faces, "face") if faces else "no faces"
         note = f". {said}" if said else ""
         place = f"{len(self._rows)}/{self._all} " if self._all > 1 else ""
         self._say(f"{place}{job.photo}{self._with} -> {job.result}: {found}, {seconds:.2f} s{note}")

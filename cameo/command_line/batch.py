@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cameo import __version__
 from cameo.command_line import _consent, _flags, _making, _model
 from cameo.command_line._words import in_flags
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.errors import RequestError
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def run(parsed: argparse.Namespace) -> int:
     run_of = _run_of(parsed, beside)
     with journal(out, run_of) as kept, _model.load(parsed, has_consent, parsed.allow_truncated) as model:
         if not parsed.quiet:
-            print(f"{model.describe()}\n{counted(len(jobs), 'photo')}", flush=True)
+            print(f"{model.describe()}\n{count_of(len(jobs), 'photo')}", flush=True)
         batch = Batch(model, kept.run, making, parsed.quiet)
         try:
             run_batch(batch, jobs, out, kept, results)
         except KeyboardInterrupt:
-            done = counted(sum(one.status != "failed" for one in results), "photo")
+            done = count_of(sum(one.status != "failed" for one in results), "photo")
             said = f"interrupted with {done} of {len(jobs)} done: the same command goes on with the rest"
             print(said, file=sys.stderr)
             raise

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from cameo.bulk.results import TABLE, table
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.errors import CameoError, OutputError
 from cameo.jobs.archive import zipped
 from cameo.jobs.job import Job, JobOptions, Progress
@@ -60,8 +60,8 @@ class Jobs:
         self._runner.close()
         with suppress(OutputError):
             if left := self._store.unfinished():
-                photos = counted(sum(left.values()), "photo")
-                OF_JOBS.info("%s of %s left to the next server", photos, counted(len(left), "job"))
+                photos = count_of(sum(left.values()), "photo")
+                OF_JOBS.info("%s of %s left to the next server", photos, count_of(len(left), "job"))
         self._store.close()
 
     def routes(self) -> list[Route]:

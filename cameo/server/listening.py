@@ -15,7 +15,7 @@ from typing import Final
 
 import uvicorn
 
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.errors import CameoError
 from cameo.server.app import PhotoServer
 from cameo.server.connections import bounded
@@ -56,9 +56,11 @@ def serve(
     with listening:
         address, free_port = listening.getsockname()[:2]
         server = PhotoServer(offers, open_crew(), options, Hosts.bound_to(host, address, options.allow_hosts))
+        listens = False
         try:
             with _sigterm_exits():
                 server.front.crew.open()
+                listens = True
                 _tell(server, _where(address, free_port), say)
                 listener(server, options).run([listening])
         finally:
@@ -67,7 +69,8 @@ def serve(
                 _LOG.error("the engine is still at a photo: ended without waiting for it")
                 sys.stdout.flush()
                 os._exit(1)  # an ordinary exit would wait for its thread
-            _LOG.info("ended")
+            if listens:
+                _LOG.info("ended")
 
 
 def child_crew(served: Sequence[Served], work: WorkOptions, options: CrewOptions) -> Crew:
@@ -101,7 +104,7 @@ class _Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         state, grace_s = self.front.crew.state(), self.front.options.grace_s
-        inside = counted(state.waiting + state.inside, "photo")
+        inside = count_of(state.waiting + state.inside, "photo")
         _LOG.info("told to end: %s inside, which it finishes, within %g s", inside, grace_s)
         await super().shutdown(sockets)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.jobs.job import Job, Progress
 from cameo.log_lines import TEXT, JsonLines, form_on, log_on_stderr
 from cameo.memory.amounts import MIB
@@ -86,7 +86,7 @@ def _line(facts: dict[str, Any]) -> str:
     said = [
         f"{facts.get('client', '-')} {facts['method']} {facts['path']!r:.200} {facts['status']}",
         f"{facts['seconds']:.3f} s" + (f" ({parts})" if parts else ""),
-        *([counted(facts["faces"], "face")] if "faces" in facts else []),
+        *([count_of(facts["faces"], "face")] if "faces" in facts else []),
         f"memory {facts['memory_mib']}/{facts['memory_budget_mib']} MiB",
         *([f"key {facts['key']}"] if "key" in facts else []),
         f"id {facts['request_id']}",
@@ -100,7 +100,7 @@ def _line_of_job(facts: dict[str, Any]) -> str:
     said = [
         f"job {facts['job']} {facts['event']}",
         f"{facts['seconds']:.3f} s",
-        f"{counted(facts['photos'], 'photo')} ({counts})",
+        f"{count_of(facts['photos'], 'photo')} ({counts})",
         f"model {facts['model']}",
         *([f"key {facts['key']}"] if "key" in facts else []),
         *([facts["why_waiting"]] if "why_waiting" in facts else []),

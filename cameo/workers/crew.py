@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from cameo.counting import counted
+from cameo.counting import count_of
 from cameo.errors import Busy, EngineError, Late
 from cameo.images import megapixels
 from cameo.many import IN_FLIGHT
@@ -380,7 +380,7 @@ def _late(job: Job, did: str) -> Late:
 
 
 def _inside(photos: int) -> str:
-    return f"{counted(photos, 'photo')} {'is' if photos == 1 else 'are'} inside"
+    return f"{count_of(photos, 'photo')} {'is' if photos == 1 else 'are'} inside"
 
 
 def _brief(seconds: float) -> str:

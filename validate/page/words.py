@@ -6,7 +6,7 @@ import base64
 import math
 from datetime import UTC, datetime
 
-from cameo.counting import counted  # noqa: F401 (a filter of the templates)
+from cameo.counting import count_of  # noqa: F401 (a filter of the templates)
 from cameo.modes import MODES
 from metrics import identity, known
 from metrics.measurement import Gate, Measurement
