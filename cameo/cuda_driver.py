@@ -61,3 +61,9 @@ def _device(driver: ctypes.CDLL, index: int) -> CudaDevice:
         driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle)
         numbers.append(value.value)
     return CudaDevice(name.value.decode(), f"sm_{numbers[0]}{numbers[1]}", memory.value // 2**20)
+
+
+def not_installed(package: str) -> str:
+    """What is missing of TensorRT, and where it comes from."""
+    index = ", from its vendor's package index" if package == "tensorrt" else ""
+    return f"the package {package} is not installed (pip install {package} cuda-bindings{index})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -54,7 +54,7 @@ def run_many(run: Callable[[Call], Outcome], photos: Iterable[Call], in_flight: 
     return in_order(one, photos, in_flight)
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], in_flight: int) -> Iterator[Result]:
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], in_flight: int) -> Generator[Result]:
     """`work` of every item, in order, at most `in_flight` of them begun and not yet taken.
 
     Items are taken as there is room, and results as they are asked for. What is in work when the iterator is closed is

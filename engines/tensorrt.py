@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cameo.cuda_driver import devices, why_no_gpu
+from cameo.cuda_driver import devices, not_installed, why_no_gpu
 from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
 
@@ -56,6 +56,6 @@ def builder(options: EngineOptions) -> BuildTensorRt:
 def why_not_buildable() -> str | None:
     """None, or why TensorRT cannot build here: it needs its package and the target GPU."""
     if importlib.util.find_spec("tensorrt") is None:
-        return "the package tensorrt is not installed (pip install tensorrt, from its vendor's package index)"
+        return not_installed("tensorrt")
     reason = why_no_gpu()
     return f"it builds on the GPU that it will run on: {reason}" if reason else None

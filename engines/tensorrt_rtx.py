@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cameo.cuda_driver import not_installed
 from cameo.errors import EngineUnavailable
 from engines import EngineOptions, InputRange
 
@@ -63,5 +64,5 @@ def builder(options: EngineOptions) -> BuildTensorRtRtx:
 def why_not_buildable() -> str | None:
     """None, or the package that is missing: no GPU is needed."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
-        return "the package tensorrt-rtx is not installed (pip install tensorrt-rtx)"
+        return not_installed("tensorrt-rtx")
     return None

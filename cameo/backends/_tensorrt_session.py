@@ -19,7 +19,7 @@ import numpy as np
 
 from cameo.backends._cuda import ACTIVATIONS, Cuda, DeviceBuffer
 from cameo.backends._turns import TakingTurns
-from cameo.cuda_driver import why_no_gpu
+from cameo.cuda_driver import not_installed, why_no_gpu
 from cameo.errors import EngineError
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec, within
@@ -28,7 +28,7 @@ from cameo.tensors import TensorSpec, within
 def why_unavailable(module: str, package: str) -> str | None:
     """None, or what is missing: the library's package, cuda-bindings, the driver or the GPU."""
     if importlib.util.find_spec(module) is None:
-        return f"the package {package} is not installed (pip install {package} cuda-bindings)"
+        return not_installed(package)
     try:
         importlib.util.find_spec("cuda.bindings.runtime")
     except ModuleNotFoundError:

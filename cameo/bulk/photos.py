@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from cameo.counting import count_of
 from cameo.errors import OutputError, PhotoError, RequestError
 from cameo.images import FORMATS, PHOTO_SUFFIXES, check_folder
 from cameo.images.files import open_image
@@ -79,6 +80,17 @@ def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterab
     for folder in dict.fromkeys(job.result.parent for job in jobs):
         check_folder(folder)
     return jobs
+
+
+def left_out(sources: Iterable[Path], out: Path, jobs: Sequence[Job]) -> str:
+    """A sentence where photos lie in an output folder inside a source that are no results, or ""."""
+    inside = any(out.resolve().is_relative_to(one.resolve()) and one.resolve() != out.resolve() for one in sources)
+    results = {job.result.resolve() for job in jobs}
+    others = [path for path in _below(out, Path()) if path.resolve() not in results] if inside else []
+    if not others:
+        return ""
+    found = f"{count_of(len(others), 'photo')} in {out}"
+    return f"{found}, where results go, {'is' if len(others) == 1 else 'are'} left out, such as {others[0]}"
 
 
 def _without_results(found: Sequence[tuple[Path, str]], out: Path, naming: Naming) -> list[tuple[Path, str]]:

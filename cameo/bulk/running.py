@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,14 +79,19 @@ def run_batch(batch: Batch, jobs: Sequence[Job], folder: Path, journal: Journal,
         except Exception as error:
             if isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in _NOBODYS:
                 raise
-            return Result(job.name, "failed", error=sentence(error))
-        journal.note(entry)
-        return _result("done", entry)
+            result = Result(job.name, "failed", error=sentence(error))
+        else:
+            journal.note(entry)
+            result = _result("done", entry)
+        into.append(result)  # here, for what was in work at an interruption is made as well
+        return result
 
     faces = failed = 0
-    with ProgressBar("photos", not batch.quiet) as bar:
-        for done, result in enumerate(in_order(one, of_like_sizes(left), IN_FLIGHT), 1):
-            into.append(result)
+    with (
+        ProgressBar("photos", not batch.quiet) as bar,
+        closing(in_order(one, of_like_sizes(left), IN_FLIGHT)) as made,
+    ):
+        for done, result in enumerate(made, 1):
             faces, failed = faces + result.faces, failed + (result.status == "failed")
             bar(done, len(left), f", {count_of(faces, 'face')}" + (f", {failed} failed" if failed else ""))
 

@@ -47,6 +47,7 @@ def make(parsed: argparse.Namespace, module: FlowModule, sources: Sequence[Path]
         PhotoError: a photo is missing, or nothing can be made of it; of several, the others are done.
         RequestError: the model needs consent, or options contradict each other.
     """
+    from cameo.bulk.photos import left_out
     from cameo.command_line._jobs import jobs_for
 
     has_consent = _consent.is_given(module, parsed.consent)
@@ -55,6 +56,8 @@ def make(parsed: argparse.Namespace, module: FlowModule, sources: Sequence[Path]
     telling = _Telling(parsed, others, len(jobs))
     left = [job for job in jobs if not (parsed.skip_existing and job.result.is_file())]
     telling.kept([job for job in jobs if job not in left])
+    if said := left_out(sources, Path(parsed.out), jobs):
+        telling.say(said)
     try:
         if left:
             with _model.load(parsed, has_consent, parsed.allow_truncated) as model:
@@ -134,13 +137,13 @@ class _Telling:
             "engines": {name: entry.label for name, entry in model.engines.items()},
             "notes": list(model.notes),
         }
-        self._say(model.describe())
+        self.say(model.describe())
 
     def kept(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._add(job, "kept")
         if jobs:
-            self._say(f"{len(jobs)} of {self._all} are there already")
+            self.say(f"{len(jobs)} of {self._all} are there already")
 
     def done(self, job: Job, outcome: Outcome, seconds: float) -> None:
         from cameo.counting import count_of
@@ -158,7 +161,7 @@ class _Telling:
         found = count_of(faces, "face") if faces else "no faces"
         note = f". {said}" if said else ""
         place = f"{len(self._rows)}/{self._all} " if self._all > 1 else ""
-        self._say(f"{place}{job.photo}{self._with} -> {job.result}: {found}, {seconds:.2f} s{note}")
+        self.say(f"{place}{job.photo}{self._with} -> {job.result}: {found}, {seconds:.2f} s{note}")
 
     def failed(self, job: Job, error: CameoError) -> None:
         """Of several photos, the others are as good as they were; of one, the error is raised."""
@@ -183,6 +186,7 @@ class _Telling:
         row = asdict(Result(str(job.photo), status, result, **said))
         self._rows.append({**row, "boxes": list(boxes), "times_s": times_s or {}})
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line, unless the command is to be quiet."""
         if not self.quiet and not self._parsed.json:
             print(line, file=sys.stderr if self._parsed.out == "-" else sys.stdout, flush=True)

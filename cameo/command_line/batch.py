@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cameo import __version__
 from cameo.command_line import _consent, _flags, _making, _model
@@ -21,6 +21,7 @@ from cameo.errors import RequestError
 if TYPE_CHECKING:
     from cameo.bulk.photos import Job
     from cameo.bulk.results import Result
+    from cameo.flows import FlowModule
 
 HELP = "folders of photos in, a folder of pictures out"
 _OTHER: Final = "photo "
@@ -62,7 +63,7 @@ def run(parsed: argparse.Namespace) -> int:
         RequestError: an option is out of range, or another photo or consent is needed.
     """
     from cameo.bulk.journal import journal
-    from cameo.bulk.photos import STANDARD, Naming, jobs_of
+    from cameo.bulk.photos import STANDARD, Naming, jobs_of, left_out
     from cameo.bulk.results import Result, write_results
     from cameo.bulk.running import Batch, run_batch, summary
     from cameo.images import check_photo
@@ -79,10 +80,11 @@ def run(parsed: argparse.Namespace) -> int:
         check_photo(path)
     jobs = jobs_of(parsed.sources, out, Naming(parsed.format or "png", parsed.suffix), beside.values())
     making, results = _making.making_of(parsed, module, others), list[Result]()
-    run_of = _run_of(parsed, beside)
+    run_of = _run_of(parsed, module, beside)
     with journal(out, run_of) as kept, _model.load(parsed, has_consent, parsed.allow_truncated) as model:
         if not parsed.quiet:
-            print(f"{model.describe()}\n{count_of(len(jobs), 'photo')}", flush=True)
+            about = (model.describe(), count_of(len(jobs), "photo"), left_out(parsed.sources, out, jobs))
+            print("\n".join(filter(None, about)), flush=True)
         batch = Batch(model, kept.run, making, parsed.quiet)
         try:
             run_batch(batch, jobs, out, kept, results)
@@ -110,13 +112,23 @@ def _told(results: Sequence[Result], jobs: Sequence[Job], parsed: argparse.Names
     ]
 
 
-def _run_of(parsed: argparse.Namespace, beside: Mapping[str, Path]) -> str:
+def _says_something(key: str, value: Any, module: FlowModule) -> bool:
+    """Whether an argument says anything else than its absence."""
+    from cameo.declaring import declarations
+
+    usual = {_flags.OPTION + one.name: one for one in (*declarations(module.Options), *declarations(module.Request))}
+    if key in usual and value:
+        return bool(usual[key].from_text(value) != usual[key].default)
+    return value not in ("", None, False, 0) and (key, value) != ("format", "png")
+
+
+def _run_of(parsed: argparse.Namespace, module: FlowModule, beside: Mapping[str, Path]) -> str:
     """The hash of all that a result depends on besides its photo: version, bundle, engine, options, other pictures."""
     from cameo.artifact import sha256_of
     from cameo.bundle import MANIFEST_NAME, Bundle
 
     given = {key: value for key, value in vars(parsed).items() if key not in _NOT_OF_RESULTS and _OTHER not in key}
-    asked = {key: str(value) for key, value in given.items() if value not in ("", None, False, 0)}
+    asked = {key: str(value) for key, value in given.items() if _says_something(key, value, module)}
     photos = {name: sha256_of(path) for name, path in beside.items()}
     bundle = sha256_of(Bundle(parsed.bundle).folder / MANIFEST_NAME)
     whole = json.dumps([__version__, bundle, asked, photos], sort_keys=True)

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     memory = parser.add_mutually_exclusive_group(required=True)
     memory.add_argument("--gpu", default="", help="a GPU by name (rtx3060)")
     memory.add_argument("--vram", type=_flags.count, default=0, help="GPU memory in MiB")
-    parser.add_argument("--size", type=int, default=1024, help="side of the square photo in pixels (default: 1024)")
+    parser.add_argument(
+        "--size", type=_flags.count, default=1024, help="side in pixels of the square that networks see (default: 1024)"
+    )
     parser.add_argument("--batch", type=int, default=1, help="photos at once (default: 1)")
     _answer.add_json(parser)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cameo.workers.calls import Served, WorkOptions
 
 HELP = "photos in, pictures out over HTTP"
+_MOST_PORT = 65535
 _LOADING = ("mode", "engine", "precision", "device", "threads", "low_memory")
 
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that the server is also reached by"
     )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    parser.add_argument("--port", type=_port, default=8000, help="default: 8000; 0 takes a free one")
     parser.add_argument(
         "--queue", type=_flags.count, default=8, help="photos let in at once, those that run included (default: 8)"
     )
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flags.add_loading(parser)
     _flags.add_signing(parser)
     _flags.add_options(parser, pictures=False)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > _MOST_PORT:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port, expected a whole number from 0 to {_MOST_PORT}")
+    return int(text)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -160,4 +167,6 @@ def _split(argument: str) -> tuple[str, Path]:
             f"{name!r:.80} cannot be a model's name, expected up to 64 letters, digits, '.', '_' and '-', such as "
             f"faces={folder}"
         )
+    if not folder:
+        raise RequestError(f"{argument} names a model and no folder, expected {name}=DIR")
     return name, Path(folder)

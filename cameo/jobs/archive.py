@@ -143,7 +143,8 @@ def _opened(path: Path, what: str, limits: JobOptions) -> Iterator[zipfile.ZipFi
             archive = zipfile.ZipFile(file)
         except _DAMAGE as error:
             raise RequestError(
-                f"{what} is no zip that can be read ({error}), expected one of at most {limits.max_photos} photos"
+                f"{what} is no zip that can be read ({error}), expected a whole one of at most {limits.max_photos} "
+                "photos: pack and send it again"
             ) from None
         file.most = limits.max_photo_mib * MIB
         with archive:

@@ -109,6 +109,7 @@ class BoundedProtocol(H11Protocol):
     def _answer_and_close(self, status: int, sentence: str) -> None:
         content = json.dumps({"error": sentence}).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Connection", "close")]
+        headers += [("Retry-After", "1")] if status == 503 else []
         with suppress(h11.LocalProtocolError):
             events = (h11.Response(status_code=status, headers=headers), h11.Data(content), h11.EndOfMessage())
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))

@@ -83,7 +83,7 @@ def _photos(files: Sequence[File], suffix: str, limits: JobOptions) -> tuple[lis
     for what in (names, results):
         name, times = Counter(what).most_common(1)[0]
         if times > 1:
-            raise RequestError(f"{name!r:.80} is there {times} times, expected each name once: rename or pack them")
+            raise RequestError(f"{name!r:.80} is there {times} times, expected each name once: rename one")
     photos = [
         Photo(number, name, file.path.name, in_zip, result)
         for number, ((name, file, in_zip), result) in enumerate(zip(found, results, strict=True))

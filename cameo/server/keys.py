@@ -75,7 +75,10 @@ def _named(words: list[str], where: str) -> tuple[str, bytes]:
     """The name and the hash of a line's key; without a name it goes by the beginning of its hash."""
     key, name = words[-1], words[0] if len(words) == 2 else ""
     if len(words) > 2 or not _KEY.fullmatch(key) or (name and not _NAME.fullmatch(name)):
-        raise RequestError(f"{where} is no API key, expected a key, or a name and a key: {_HOW}")
+        raise RequestError(
+            f"{where} is no API key, expected one of ASCII characters, or a name of letters, digits, '.', '_' and '-', "
+            f"a space and a key: {_HOW}"
+        )
     if len(key) < _SHORTEST:
         raise RequestError(f"{where} has a key of {len(key)} characters, expected at least {_SHORTEST}: {_HOW}")
     digest = _digest(key)

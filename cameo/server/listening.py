@@ -104,8 +104,9 @@ class _Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         state, grace_s = self.front.crew.state(), self.front.options.grace_s
-        inside = count_of(state.waiting + state.inside, "photo")
-        _LOG.info("told to end: %s inside, which it finishes, within %g s", inside, grace_s)
+        inside = state.waiting + state.inside
+        left = f": {count_of(inside, 'photo')} inside, which it finishes, within {grace_s:g} s"
+        _LOG.info("told to end%s", left if inside else "")
         await super().shutdown(sockets)
 
 

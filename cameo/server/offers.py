@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cameo.bundle import Bundle
-from cameo.declaring import NO, PHOTO, YES, Declaration, Declared, declarations, from_texts, offered
+from cameo.declaring import NO, PHOTO, YES, Declaration, Declared, declarations, from_texts, named, offered
 from cameo.errors import RequestError
 from cameo.flows import check_networks, consent_of, flow_module, no_consent
 from cameo.loading import told_apart
@@ -106,6 +106,7 @@ class Offer:
         consent = fields.get(CONSENT, "").lower() in YES
         if self.consent and not consent:
             raise RequestError(no_consent(self.consent, f"a form with {CONSENT}=yes"))
+        self._check_names(texts)
         self.check({**from_texts(declarations(type(self.usual)), texts), **pictures})
         suffix = SUFFIXES[_media_type(fields.get(FORMAT, ""), accept)]
         quality = _quality(fields.get(QUALITY, ""), suffix)
@@ -125,6 +126,15 @@ class Offer:
             got = ", ".join(f"{name:.80}" or "one photo" for name in photos) or "no photo"
             raise RequestError(f"{got} came, expected {' and '.join(takes)}: send a form with a file for each")
         return {**{name: photos[name] for name in takes}, **pictures}
+
+    def _check_names(self, texts: Mapping[str, str]) -> None:
+        """Refuse fields that nobody has; those of options that the bundle cannot follow say so by themselves."""
+        if unknown := sorted(texts.keys() - {one.name for one in declarations(type(self.usual))}):
+            own = (name for name in OWN_FIELDS if name != CONSENT or self.consent)
+            can = sorted({*own, *(one.name for one in self.per_call)})
+            raise RequestError(
+                f"{self.usual.OF} has no option {named(*unknown)} for a call, expected one of {named(*can)}."
+            )
 
     def _mode(self, mode: str) -> str:
         if mode and mode not in self.modes:

@@ -10,6 +10,7 @@ from cameo.declaring import PHOTO, Declaration
 from cameo.server.job_openapi import error_answer, job_paths
 from cameo.server.keys import key_for_curl
 from cameo.server.offers import CONSENT, FORMAT, FORMATS, MODE, QUALITY, TRUNCATED, Offer
+from cameo.server.refusals import OPEN
 
 _TYPES: Final = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _FILE: Final = {"type": "string", "format": "binary"}
@@ -40,6 +41,11 @@ def document(offers: Sequence[Offer], where: str, has_keys: bool, jobs: str = ""
         paths[path] = {"get": _get(path, summary, statuses, where, has_keys)}
     paths["/metrics"] = {"get": _get("/metrics", "metrics for Prometheus", ("200",), where, has_keys, "text/plain")}
     paths |= job_paths(jobs, where, key_for_curl(has_keys), [offer.name for offer in offers]) if jobs else {}
+    for path, methods in paths.items():
+        for operation in methods.values():
+            everywhere = ("401", "421") if has_keys and path not in OPEN else ("421",)
+            for status in everywhere:
+                operation["responses"].setdefault(status, error_answer(_ERRORS[status]))
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Cameo", "version": __version__, "description": "Photos in, pictures out."},
@@ -67,7 +73,7 @@ _ERROR: Final = {
 
 
 def _get(path: str, summary: str, statuses: Sequence[str], where: str, has_keys: bool, kind: str = "") -> Any:
-    needs_key = has_keys and path not in ("/live", "/ready")
+    needs_key = has_keys and path not in OPEN
     content = {kind or "application/json": {"schema": {"type": "string"} if kind else _TOLD[path]}}
     operation = {
         "summary": summary,

@@ -103,7 +103,7 @@ class Door:
         except asyncio.CancelledError:  # the server was told to end once more, or waited long enough
             if not exchange_of(scope).status:
                 said = "the server ends without waiting for this request: send it again when it is back"
-                await refused(scope, 503, said, reason=ENDING)(scope, receive, send)
+                await refused(scope, 503, said, {"Retry-After": "1"}, ENDING)(scope, receive, send)
         except Exception as error:  # a bug: the sender has got the answer of `answer_to_a_bug`
             name = exchange_of(scope).id
             _LOG.error("%s %r failed (request %s)", scope["method"], scope["path"], name, exc_info=error)

@@ -39,7 +39,8 @@ class Running:
             self._front.crew.check_door(min(patience_s, self._front.options.timeout_s))
         except Busy as error:
             raise refusal_of(error) from error
-        async with self._front.uploads.receive(request, offer.most_files, offer.example) as sent:
+        within_s = max(patience_s - exchange_of(request.scope).seconds, _LEAST_S)
+        async with self._front.uploads.receive(request, offer.most_files, offer.example, within_s) as sent:
             try:
                 call = offer.call(sent.files, sent.fields, request.headers.get("accept", ""))
                 answer = await self._answer(request, call, patience_s)

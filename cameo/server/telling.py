@@ -32,14 +32,14 @@ class Telling:
     async def ready(self, request: Request) -> Response:
         """200 where a call would be taken, however long the queue is; else 503 and why (docs/decisions/188)."""
         why = _why_not(self._front.crew.state())
-        return JSONResponse({"ready": not why, **({"error": why} if why else {})}, 503 if why else 200)
+        return _as_ready({"ready": not why}, why)
 
     async def health(self, request: Request) -> Response:
         """The first model, its engines, and how many photos are inside; the status of `ready`."""
         offer, state = self._front.first, self._front.crew.state()
         why, engines = _why_not(state), next((one.engines for one in _opened(state, offer)), {})
         told = {"model": offer.name, "engines": dict(engines), "inside": state.waiting + state.inside}
-        return JSONResponse({**told, **({"error": why} if why else {})}, 503 if why else 200)
+        return _as_ready(told, why)
 
     async def models(self, request: Request) -> Response:
         """Every model, and the memory that they share."""
@@ -68,6 +68,13 @@ class Telling:
     def page(self, request: Request) -> Response:
         """A page to try the models with."""
         return HTMLResponse(page(tuple(self._front.offers.values()), self._front.options.keys is not None))
+
+
+def _as_ready(told: dict[str, Any], why: str) -> Response:
+    """What is told, as 503 with the sentence `why` where there is one."""
+    if not why:
+        return JSONResponse(told)
+    return JSONResponse({**told, "error": why}, 503, {"Retry-After": "1"})
 
 
 def _why_not(state: State) -> str:

@@ -24,6 +24,7 @@ logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what 
 FORM: Final = "multipart/form-data"
 # curl --data-binary says that it is a form's text, whatever the file is; "" is who says nothing.
 _FILE: Final = re.compile(r"|image/.+|application/octet-stream|application/x-www-form-urlencoded")
+_SPARE: Final = 8  # files more than a call can have, for those that are too many to be named
 _STALLED_S: Final = 1.0
 """Who has sent nothing for so long makes room for others where there is none."""
 
@@ -68,10 +69,10 @@ class Uploads:
         return sum(upload.size for upload in self._inside)
 
     @asynccontextmanager
-    async def receive(self, request: Request, files: int, example: str) -> AsyncIterator[Sent]:
+    async def receive(self, request: Request, files: int, example: str, within_s: float) -> AsyncIterator[Sent]:
         """The files, so many at most, and fields of a request, whose bytes count until the block is left.
 
-        `example` is how curl is told to send what is needed.
+        `example` is how curl is told to send what is needed; who sends it waits no longer than `within_s`.
 
         Raises:
             HTTPException: 400 a form that cannot be read, 408 it stalled, 413 too large, 415 neither, 503 no room.
@@ -82,7 +83,7 @@ class Uploads:
         self._inside.add(upload)
         try:
             try:
-                async with asyncio.timeout(self._options.timeout_s), upload.pause:
+                async with asyncio.timeout(min(self._options.timeout_s, within_s)), upload.pause:
                     chunks = self._counted(request, upload)
                     sent = await (_form(request, chunks, files) if kind == FORM else _body(chunks))
             except TimeoutError:
@@ -156,7 +157,7 @@ async def _body(chunks: AsyncIterator[bytes]) -> Sent:
 async def _form(request: Request, chunks: AsyncIterator[bytes], files: int) -> Sent:
     """The files and fields of a form."""
     try:
-        parser = _InMemory(request.headers, chunks, max_files=files, max_fields=32, max_part_size=1024)  # type: ignore[arg-type]
+        parser = _InMemory(request.headers, chunks, max_files=files + _SPARE, max_fields=32, max_part_size=1024)  # type: ignore[arg-type]
         form = await parser.parse()
     except MultiPartException as error:
         raise bad_form(error, files) from None

@@ -82,6 +82,14 @@ def test_a_stalled_upload_is_ended_and_told() -> None:
         assert b'{"error":"the photo stopped coming' in answer
 
 
+def test_an_upload_is_not_awaited_longer_than_its_sender_waits() -> None:
+    with serving(stall_s=20) as server:
+        sent = request(b"x", more=10).replace(b"\r\n", b"\r\nX-Cameo-Timeout: 0.3\r\n", 1)
+        connection, started = server.connect(sent), time.monotonic()
+        assert read_until(connection, b"}").startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - started < 5
+
+
 def test_an_upload_that_only_drips_is_ended_too() -> None:
     with serving(stall_s=0.3, timeout_s=1) as server:
         connection = server.connect(request(b"x", more=100))

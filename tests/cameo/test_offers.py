@@ -16,7 +16,7 @@ from cameo.declaring import Declaration, declarations
 from cameo.errors import RequestError
 from cameo.flows import flow_module, flow_names
 from cameo.info import Info
-from cameo.server.offers import CONSENT, Offer
+from cameo.server.offers import CONSENT, OWN_FIELDS, Offer
 from cameo.server.openapi import document
 from cameo.server.page import page
 from cameo.testing import fake_bundle, image_session
@@ -75,10 +75,12 @@ def test_who_asks_for_another_is_told_what_the_bundle_can_do(
     with bundle_of(tmp_path / "bundle", flow, networks) as folder, cameo.load(folder) as model:
         offer = Offer.of(Served("model", folder))
         files = {name: png(9) for name in offer.takes}
-        for ask in (lambda: offer.call(files, {"other": "1", CONSENT: "yes"}), lambda: model.request(other=1)):
+        own = {name for name in OWN_FIELDS if name != CONSENT or offer.consent}
+        by_form, by_keyword = lambda: offer.call(files, {"other": "1", CONSENT: "yes"}), lambda: model.request(other=1)
+        for ask, more in ((by_form, own), (by_keyword, set[str]())):
             with pytest.raises(RequestError, match="has no option `other` for a call") as refused:
                 ask()
-            assert set(re.findall(r"`(\w+)`", str(refused.value))) == {"other"} | per_call - hidden
+            assert set(re.findall(r"`(\w+)`", str(refused.value))) == {"other"} | per_call - hidden | more
 
 
 def test_what_is_not_offered_is_understood_all_the_same(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from cameo.bulk.results import Result
 from cameo.commands import main
 from cameo.errors import EngineError, OutputError, PhotoError, RequestError
 from cameo.images import read_photo
+from cameo.progress import ProgressBar
 from cameo.testing import FakeSession, Strain, fake_bundle, image_session
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -222,6 +224,43 @@ def test_results_beside_their_photos_need_a_name_of_their_own(folder: Path, caps
         said = capsys.readouterr().err
         assert "results would lie among the photos of in, and be taken for photos the next time: choose" in said
     assert len(list(Path("in").rglob("*.*"))) == 4
+
+
+def test_photos_of_a_folder_that_results_go_to_are_left_out_and_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("batch", "run"):
+        out = f"in/{command}"
+        write(Path(out, "mine.png"), 200)
+        assert main([command, "bundle", "in", "-o", out, "--aligned"]) == 0
+        assert f"1 photo in {out}, where results go, is left out, such as {out}/mine.png" in capsys.readouterr().out
+        assert main([command, "bundle", "in", "-o", out, "--aligned"]) == 0
+        assert f"1 photo in {out}, where results go, is left out" in capsys.readouterr().out
+        assert not Path(out, command, "mine.png").exists()
+        shutil.rmtree(out)
+
+
+def test_an_option_that_is_what_it_is_anyway_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    for same in (["--format", "png"], ["--alpha", "1"], ["--size-rule", "original"]):
+        assert run(*same) == 0
+        assert "4 kept from before" in capsys.readouterr().out
+    assert run("--alpha", "0.5") == 0
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_what_is_made_while_it_is_interrupted_counts(
+    folder: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProgressBar, "__call__", interrupted)
+    assert run() == 130
+    made = len(found("out"))
+    assert made > 1
+    assert f"interrupted with {made} photos of 4 done" in capsys.readouterr().err
+    assert [row["status"] for row in rows()] == ["done"] * made
 
 
 def test_an_interrupted_batch_says_how_far_it_is(

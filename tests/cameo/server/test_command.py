@@ -91,6 +91,7 @@ def test_limits_reach_the_server_and_its_workers(serve: Serve, folder: Path) -> 
         (["a", "--size", "512"], 2, "gpen-bfr-512 has no option --size: leave it out, or serve its model"),
         (["a", "nowhere"], 1, "nowhere is no bundle"),
         (["x=nowhere"], 1, "nowhere is no bundle"),
+        (["x="], 2, "x= names a model and no folder, expected x=DIR"),
         (
             ["x/y=a"],
             2,
@@ -126,6 +127,13 @@ def test_an_option_out_of_range_or_reach_is_refused_before_a_worker_starts(
 ) -> None:
     assert main(["serve", *arguments, "--port", "0"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["80x", "-1", "65536"])
+def test_what_is_no_port_is_said(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "a", f"--port={port}"])
+    assert f"'{port}' is not a port, expected a whole number from 0 to 65535" in capsys.readouterr().err
 
 
 def test_a_failed_start_is_a_line_of_json_where_the_log_is(

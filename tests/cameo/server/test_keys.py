@@ -77,6 +77,10 @@ def test_only_hashes_are_kept(tmp_path: Path) -> None:
         ("short", "line 1 of .* has a key of 5 characters, expected at least 16"),
         (f"\na b {SHOP}", "line 2 of .* is no API key"),
         (f"a/b {SHOP}", "line 1 of .* is no API key"),
+        (
+            f"bob: {SHOP}",
+            "expected one of ASCII characters, or a name of letters, digits, '.', '_' and '-', a space and",
+        ),
         (f"a {SHOP}\nb {SHOP}", "line 2 of .* has a name or a key once more"),
         (f"a {SHOP}\na {OTHER}", "line 2 of .* has a name or a key once more"),
     ],

@@ -77,7 +77,8 @@ def test_an_option_of_another_model_is_refused(client: TestClient) -> None:
     answer = client.post("/v1/models/test", files=files, data={"alpha": "0.5"})
     assert (answer.status_code, answer.json()["error"]) == (
         400,
-        "test has no option `alpha` for a call, expected one of `quiet`.",
+        "test has no option `alpha` for a call, expected one of "
+        "`allow_truncated`, `format`, `mode`, `quality`, `quiet`.",
     )
 
 

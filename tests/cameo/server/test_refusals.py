@@ -89,8 +89,18 @@ def test_a_form_with_one_file_is_taken() -> None:
 @pytest.mark.parametrize(
     ("sent", "status", "said"),
     [
-        (form(PART + png(9), PART + png(9)), 400, "the form has too many files, expected at most 1: leave some out"),
-        (form(b'name="size"\r\n\r\n720', PART + png(9)), 400, "test has no option `size`"),
+        (form(PART + png(9), PART + png(9)), 400, "the form has 'photo' more than once, expected each field once"),
+        (form(*[PART + png(9)] * 10), 400, "the form has too many files, expected at most 1: leave some out"),
+        (
+            form(PART + png(9), b'name="mask"; filename="a.png"\r\n\r\n' + png(9)),
+            400,
+            "photo, mask came, expected photo: send a form with a file",
+        ),
+        (
+            form(b'name="size"\r\n\r\n720', PART + png(9)),
+            400,
+            "test has no option `size` for a call, expected one of `allow_truncated`, `format`, ",
+        ),
         (form(), 400, "no photo came, expected photo"),
         (form(PART), 400, "is empty"),
         (form(b"\r\n\r\n"), 400, "the form cannot be read"),
