@@ -179,7 +179,7 @@ with backend(name).open_session(Path(path), SessionOptions(precision, threads=1)
             session.run({"image": np.zeros((1, height, width, 3), np.uint8)})
             most = max(most, resident_mib())
         seen.append(most)
-for again in range(2):
+for again in range(5):
     with backend(name).open_session(Path(path), SessionOptions(precision, threads=1)) as session:
         session.run({"image": np.zeros((1, 512, 512, 3), np.uint8)})
     seen.append(resident_mib())
@@ -215,9 +215,9 @@ def test_memory_does_not_grow_over_mixed_sizes(name: str, precision: str, built:
     options(name, precision)
     command = [sys.executable, "-c", _GROWTH, name, precision, str(built[name])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded, largest, first, second, closed, closed_again = json.loads(done.stdout)
+    loaded, largest, first, second, *closed = json.loads(done.stdout)
     assert largest - loaded < 4 * 512 * 512 * 32 * 4 / 2**20, "at most four layers at full size"
     assert second < first + 10, "the same sizes once more take no more"
     if name == "onnxruntime":
         assert largest - loaded < 512 * 512 * 32 * 4 / 2**20, "its arena is handed back after a run at a new size"
-    assert closed_again < closed + 5, "closing gives the memory back"
+    assert closed[-1] < closed[0] + 15, "closing gives the memory back: the heap may grow once, and not four times"
