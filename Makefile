@@ -36,7 +36,7 @@ $(VENV): pyproject.toml constraints.txt
 	@test -e .venv || ! test -L .venv || { echo "error: .venv is a link to $$(readlink .venv), which is not there: remove it (rm .venv), and run make again"; exit 1; }
 	@echo "setting up .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --disable-pip-version-check --no-compile -c constraints.txt \
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-compile -c constraints.txt \
 		-e '.[openvino,tensorrt-rtx,workshop,tf1,torch,fetch,serve,provenance,dev]' || \
 		{ echo "error: .venv could not be set up, see pip's message above"; exit 1; }
 	@touch $@

@@ -19,7 +19,7 @@ from cameo.log_lines import JSON, error_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; our own errors become one sentence and exit code 1 (usage: 2)."""
     print_anything()
-    parsed = _parser().parse_args(arguments)
+    parsed = _parsed(arguments)
     try:
         return command(parsed.command).run(parsed)
     except CameoError as error:
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of a command; it exits with usage 2, the command's own, where they are wrong."""
     parser = argparse.ArgumentParser("cameo", description="Serve portrait models from lean engines.")
     parser.add_argument("--version", action="version", version=f"cameo {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -45,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=module.HELP)
         one.add_argument("--debug", action="store_true", help="show tracebacks")
         module.add_arguments(one)
-    return parser
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed
 
 
 if __name__ == "__main__":

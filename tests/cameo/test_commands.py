@@ -20,6 +20,14 @@ from cameo.flows import Outcome, gpen
 from cameo.images import Picture, read_photo
 
 
+def test_an_unknown_argument_is_answered_with_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "a", "--nonsense", "--port", "0"])
+    said = capsys.readouterr().err
+    assert (left.value.code, said.startswith("usage: cameo serve ")) == (2, True)
+    assert "cameo serve: error: unrecognized arguments: --nonsense" in said
+
+
 class Model:
     """A loaded model that inverts photos."""
 
