@@ -134,7 +134,7 @@ class Batched(Session):
         most = self._refusals.pixels
         refused = f"; memory ran out at {most} pixels at once" if most is not None else ""
         if not known:
-            return f"no batch was timed yet{refused}"
+            return f"no batch was timed often enough yet{refused}"
         pixels, cost = known[-1]
         most = min(cost.worth(), self._affordable(pixels))
         line = cost.line

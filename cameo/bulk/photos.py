@@ -12,7 +12,7 @@ from typing import Final
 
 from cameo.counting import count_of
 from cameo.errors import OutputError, PhotoError, RequestError
-from cameo.images import FORMATS, PHOTO_SUFFIXES, check_folder
+from cameo.images import FORMATS, PHOTO_SUFFIXES, check_folder, origin_of
 from cameo.images.files import open_image
 
 STANDARD: Final = Path("-")
@@ -52,9 +52,9 @@ class Naming:
 def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterable[Path] = ()) -> list[Job]:
     """The jobs of files and of folders, searched with all that is below them but for `out`; in the order of names.
 
-    Where `out` is one of these folders, what lies there as the result of another photo, by its suffix, is none. Two
-    photos that differ only in their endings keep them in the results' names: a.jpg.png and a.png.png. `pictures`
-    are read besides.
+    Where `out` is one of these folders, what lies there as the result of another photo, by its suffix, or was made by
+    Cameo, by its XMP, is none. Two photos that differ only in their endings keep them in the results' names: a.jpg.png
+    and a.png.png. `pictures` are read besides.
 
     Raises:
         PhotoError: a source is not there, or there is no photo in any of them.
@@ -68,7 +68,12 @@ def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterab
                 f"results would lie among the photos of {among[0]}, and be taken for photos the next time: choose "
                 "another folder with -o, or a --suffix"
             )
-        found = _without_results(found, out, naming)
+        found = [one for one in _without_results(found, out, naming) if not _made_by_us(one[0])]
+        if not found:
+            raise PhotoError(
+                f"{among[0]} holds no photos but pictures that Cameo made, and results go there: choose another folder "
+                "with -o"
+            )
     if not found:
         named = ", ".join(map(str, sources))
         raise PhotoError(
@@ -83,10 +88,10 @@ def jobs_of(sources: Sequence[Path], out: Path, naming: Naming, pictures: Iterab
 
 
 def left_out(sources: Iterable[Path], out: Path, jobs: Sequence[Job]) -> str:
-    """A sentence where photos lie in an output folder inside a source that are no results, or ""."""
-    inside = any(out.resolve().is_relative_to(one.resolve()) and one.resolve() != out.resolve() for one in sources)
-    results = {job.result.resolve() for job in jobs}
-    others = [path for path in _below(out, Path()) if path.resolve() not in results] if inside else []
+    """A sentence where photos lie in an output folder among the sources that are neither run nor results, or ""."""
+    taken = {path.resolve() for job in jobs for path in (job.photo, job.result)}
+    among = any(out.resolve().is_relative_to(source.resolve()) for source in sources)
+    others = [path for path in _below(out, Path()) if path.resolve() not in taken] if among else []
     if not others:
         return ""
     found = f"{count_of(len(others), 'photo')} in {out}"
@@ -96,6 +101,15 @@ def left_out(sources: Iterable[Path], out: Path, jobs: Sequence[Job]) -> str:
 def _without_results(found: Sequence[tuple[Path, str]], out: Path, naming: Naming) -> list[tuple[Path, str]]:
     results = {(out / result).resolve() for result in result_names([name for _, name in found], naming)}
     return [(photo, name) for photo, name in found if photo.resolve() not in results]
+
+
+def _made_by_us(photo: Path) -> bool:
+    from cameo.provenance.record import TOOL
+
+    try:
+        return origin_of(photo)[0].tool.split(" ")[0] == TOOL.split(" ")[0]  # of whatever version
+    except PhotoError:  # it is said when its turn has come
+        return False
 
 
 def result_names(names: Sequence[str], naming: Naming) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,8 @@ def run(parsed: argparse.Namespace) -> int:
             f"cameo serve needs the package {error.name}, which is not installed: install the extra `serve`, as in "
             "pip install jinja2 prometheus-client python-multipart starlette uvicorn"
         ) from None
+    if wrong := [name for name in parsed.allow_host if not _is_host(name)]:
+        raise RequestError(f"--allow-host is {wrong[0]!r:.80}, expected a name without port, such as portraits.example")
     options = ServeOptions(
         parsed.queue,
         parsed.timeout,
@@ -84,6 +87,11 @@ def run(parsed: argparse.Namespace) -> int:
     write_logs(parsed.log)
     serve(served, lambda: child_crew(served, work, options.crew), options, parsed.host, parsed.port, sayer(parsed.log))
     return 0
+
+
+def _is_host(name: str) -> bool:
+    """Whether a `Host` header could have it, its port aside."""
+    return re.fullmatch(r"[\w.-]+|[\da-f:.]+", name, re.ASCII | re.IGNORECASE) is not None
 
 
 def _jobs(parsed: argparse.Namespace) -> JobOptions | None:

@@ -54,6 +54,7 @@ class Runner:
         self._late: set[tuple[str, int]] = set()
         self._latest, self._swept, self._paused_until = "", time.monotonic(), 0.0
         self._moments: deque[float] = deque(maxlen=_NEWEST + 1)  # when work began, and then when each photo ended
+        self._tells = False  # once a photo is done: one that fails may do so at once
         self._closing = False
         count = self._options.in_flight
         self._threads = [threading.Thread(target=self._work, name="cameo-job") for _ in range(count)]
@@ -85,7 +86,7 @@ class Runner:
     def eta_s(self, job: str) -> float | None:
         """Seconds until a job is done, jobs taking turns; None while nothing tells how long a photo takes."""
         waiting, moments = self._store.unfinished(), list(self._moments)
-        if job not in waiting or len(moments) < 2:
+        if job not in waiting or not self._tells or len(moments) < 2:
             return None
         before = sum(min(photos, waiting[job]) for photos in waiting.values())  # what runs has no result either
         pace = (moments[-1] - moments[0]) / (len(moments) - 1)
@@ -144,6 +145,7 @@ class Runner:
             else:
                 if not self._inside:
                     self._moments.clear()  # a pause tells nothing of how long photos take
+                    self._tells = False
                 self._changed.wait(_SWEEP_S)
             return taken
 
@@ -176,6 +178,7 @@ class Runner:
         self._late.discard(key)
         self.why = ""
         self._moments.append(time.monotonic())
+        self._tells |= status == "done"
         if progress:
             self._told(job, status, progress)
 

@@ -87,7 +87,7 @@ def _model_path(offer: Offer, where: str, has_keys: bool) -> dict[str, Any]:
     path, key = f"{where}/v1/models/{offer.name}", key_for_curl(has_keys)
     return {
         "get": {
-            "summary": f"what {offer.name} takes and can be asked for, and its memory",
+            "summary": f"what {offer.name} takes and can be asked for",
             "responses": {"200": {"description": "the model", "content": {"application/json": {"schema": _MODEL}}}},
             "x-codeSamples": [_curl(f"{key}{path}")],
         },

@@ -218,6 +218,19 @@ def test_results_beside_their_photos_are_no_photos_the_next_time(folder: Path, c
     assert made == ["a-new.png", "a-new.png", "b-new.png", "c-new.png"]
 
 
+def test_nor_are_those_of_another_format_or_suffix(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "batch"):
+        for more in (["--suffix=-a"], ["--suffix=-b"], ["--suffix=-a", "--format=jpg"], ["--suffix=-a"]):
+            assert main([command, "bundle", "in", "-o", "in", "--aligned", *more]) == 0
+        assert len(list(Path("in").rglob("[!.]*-*"))) == 12
+        assert not list(Path("in").rglob("*-?-?.*"))
+    assert "in in, where results go, are left out, such as in/a-a.jpg" in capsys.readouterr().out
+    for path in ("a.png", "b.jpg", "sub/deep/c.png", "sub/a.png"):
+        Path("in", path).unlink()
+    assert main(["run", "bundle", "in", "-o", "in", "--aligned", "--suffix=-c"]) == 1
+    assert "in holds no photos but pictures that Cameo made, and results go there" in capsys.readouterr().err
+
+
 def test_results_beside_their_photos_need_a_name_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run", "batch"):
         assert main([command, "bundle", "in", "-o", "in", "--aligned"]) == 1

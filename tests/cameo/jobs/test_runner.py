@@ -308,6 +308,15 @@ def test_photos_that_run_together_count_and_so_does_their_beginning(store: Store
     runner.forget(job)
 
 
+def test_a_photo_that_fails_at_once_tells_nothing(store: Store, crew: FakeCrew, run: Run) -> None:
+    job = add(store, {"a.jpg": b"bad", "b.jpg": b"abc", "c.jpg": b"abc"})
+    crew.answers = 1
+    runner = run(in_flight=1)
+    wait_for(lambda: store.progress(job).failed == 1)
+    assert runner.eta_s(job) is None
+    runner.forget(job)
+
+
 def test_no_other_server_has_the_folder(store: Store) -> None:
     imports = "import sys; from pathlib import Path; from cameo.jobs.job import JobOptions; "
     other = imports + "from cameo.jobs.store import Store; Store(JobOptions(Path(sys.argv[1])))"

@@ -225,7 +225,7 @@ def test_a_loaded_model_says_what_it_does(bundle: Bundle) -> None:
         model(np.zeros((64, 64, 3), np.uint8))
         lines = model.memory().splitlines()
         assert lines[0].startswith("memory (cpu): budget 4.0 GiB as given, ")
-        assert lines[1] == f"{NET}: no batch was timed yet"
+        assert lines[1] == f"{NET}: no batch was timed often enough yet"
     assert repr(model).endswith(", closed>")
 
 

@@ -91,6 +91,8 @@ def test_limits_reach_the_server_and_its_workers(serve: Serve, folder: Path) -> 
         (["a", "--size", "512"], 2, "gpen-bfr-512 has no option --size: leave it out, or serve its model"),
         (["a", "nowhere"], 1, "nowhere is no bundle"),
         (["x=nowhere"], 1, "nowhere is no bundle"),
+        (["a", "--allow-host", "a b"], 2, "--allow-host is 'a b', expected a name without port, such as portraits"),
+        (["a", "--allow-host", "http://a.example"], 2, "--allow-host is 'http://a.example', expected a name without"),
         (["x="], 2, "x= names a model and no folder, expected x=DIR"),
         (
             ["x/y=a"],

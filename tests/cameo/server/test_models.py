@@ -62,7 +62,7 @@ def test_models_say_what_they_take_and_hold(client: TestClient) -> None:
     test, face = told["models"]
     assert (test["name"], test["flow"], test["takes"], test["modes"]) == ("test", "inverter", ["photo"], ["quality"])
     assert test["opened"][0]["engines"] == {"net": "fake-inverter fp32"}
-    assert "no batch was timed yet" in test["opened"][0]["batches"]["net"]
+    assert "no batch was timed often enough yet" in test["opened"][0]["batches"]["net"]
     options = {option["name"]: option for option in face["options"]}
     assert (options["aligned"]["default"], options["alpha"]["default"]) == (True, 1.0), "as it is served"
     assert options["alpha"]["expected"] == "a number from 0 to 1"
