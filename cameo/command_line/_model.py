@@ -41,9 +41,11 @@ def pictures(parsed: argparse.Namespace, module: FlowModule) -> dict[str, Path]:
 
 
 def load(parsed: argparse.Namespace, consent: bool = False, allow_truncated: bool = False) -> Loaded:
-    """The bundle, opened with the flags that were given."""
+    """The bundle, opened with the flags that were given, its threads on one heap."""
     from cameo.loading import load
+    from cameo.memory.heap import share_one_heap
 
+    share_one_heap()
     return load(
         parsed.bundle,
         mode=parsed.mode,

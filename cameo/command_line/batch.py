@@ -67,9 +67,7 @@ def run(parsed: argparse.Namespace) -> int:
     from cameo.bulk.results import Result, write_results
     from cameo.bulk.running import Batch, run_batch, summary
     from cameo.images import check_photo
-    from cameo.memory.heap import share_one_heap
 
-    share_one_heap()
     module, out, started = _model.flow_of(parsed.bundle), Path(parsed.out), time.monotonic()
     has_consent = _consent.is_given(module, parsed.consent)
     others = {key.removeprefix(_OTHER): path for key, path in vars(parsed).items() if key.startswith(_OTHER) and path}

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from exporters.graphs.folding import convolution_of, without_batch_norms
 from exporters.retinaface.network import MEAN_BGR, RetinaFace
 
-NUMBERS = (8, 4, 20)  # box, score and landmark numbers of a cell's two anchors
-
 
 class RetinaFaceExport(nn.Module):
     """What `RetinaFace` computes before its numbers are put in rows of anchors."""
