@@ -15,6 +15,13 @@ class Artifact:
     path: Path
     format: str
     sha256: str
+    files: tuple[str, ...] = ()
+    """Those of a folder that matter, where not all do."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, or the files'."""
+        return " and ".join(self.files) or self.path.name
 
     @classmethod
     def of(cls, path: Path, format: str = "") -> Artifact:
@@ -24,7 +31,7 @@ class Artifact:
     @classmethod
     def of_files(cls, folder: Path, names: Sequence[str]) -> Artifact:
         """A folder, of which only the files with these names matter: the hash is over them."""
-        return cls(folder, "files", _sha256_of_members({name: folder / name for name in names}))
+        return cls(folder, "files", _sha256_of_members({name: folder / name for name in names}), tuple(names))
 
 
 def sha256_of(path: Path) -> str:

@@ -34,6 +34,7 @@ from cameo.images import Photo, Picture, ReadOptions, is_photo, read_pictures
 from cameo.many import IN_FLIGHT, Call, Made, Waiting, run_many
 from cameo.memory.amounts import as_bytes
 from cameo.memory.report import memory_text, not_limited
+from cameo.modes import MODES
 from cameo.noise import with_noise
 from cameo.opening import LoadOptions, open_sessions
 from cameo.provenance.record import provenance_of
@@ -60,6 +61,7 @@ class Loaded:
         self.per_call = declarations(self._module.Request)
         declaring, self._usual = told_apart(self._module, chosen, bundle.networks)
         self._has_consent = options.consent
+        self._mode = options.mode or ("" if options.precision else MODES[0])
         self._reading = ReadOptions(declaring.max_pixels, options.allow_truncated, declaring.max_side)
         self._closing = threading.Lock()
         self._waiting = Waiting()
@@ -81,8 +83,8 @@ class Loaded:
         weakref.finalize(self, self._sessions.close).atexit = False
 
     def __call__(self, *photos: Photo | Mapping[str, Photo], consent: bool = False, **request: Any) -> Image.Image:
-        """The result as a picture, RGB: of one photo, of as many as the model takes, in their order (`takes`), or of a
-        mapping with these names; `consent` as `run` takes it.
+        """The result as a picture, RGB: of one photo, or of as many as the model takes, in their order (`takes`) or by
+        these names (`fuse(template=..., face=...)`, or a mapping); `consent` as `run` takes it.
 
         Raises:
             PhotoError: a photo cannot be read, or is larger than the limit.
@@ -90,6 +92,8 @@ class Loaded:
             EngineError: the model was closed, or a network failed.
         """
         given: Any = photos[0] if len(photos) == 1 else photos
+        if not photos:
+            given = {name: request.pop(name) for name in self.takes if name in request}
         return Image.fromarray(self.run(given, self.request(**request), consent=consent).image)
 
     def run(
@@ -122,7 +126,8 @@ class Loaded:
                 outcome = self.flow.run(pixels, request, progress)
         note = " ".join(filter(None, (*_notes(pictures), outcome.note)))
         own = outcome.source_type or self._module.DIGITAL_SOURCE_TYPE
-        provenance = provenance_of(outcome.image, own, [pictures[name] for name in named], self.bundle, self.engines)
+        ran = {name: entry for name, entry in self.engines.items() if name in times_s}
+        provenance = provenance_of(outcome.image, own, [pictures[name] for name in named], self.bundle, ran)
         faces = count_of(len(outcome.faces), "face")
         _LOG.debug("%s: %s, %s. %s", self.bundle.manifest.model, faces, times_s, note)
         return replace(outcome, note=note, provenance=provenance, times_s=times_s)
@@ -170,7 +175,10 @@ class Loaded:
     def _check(self, request: Any, progress: Any, consent: Any) -> None:
         """Raises RequestError where an argument of a call is of another type, or consent is needed and not given."""
         if request is not None and not isinstance(request, self._module.Request):
-            raise RequestError(f"request is of the type {type(request).__name__}, expected what request(...) returns.")
+            raise RequestError(
+                f"request is of the type {type(request).__name__}, expected what request(...) returns: "
+                "give several photos as one list."
+            )
         if progress is not None and not callable(progress):
             raise RequestError(f"progress is {progress!r:.60}, expected a function of what is done and what there is.")
         if not isinstance(consent, bool):
@@ -215,7 +223,16 @@ class Loaded:
     @property
     def notes(self) -> tuple[str, ...]:
         """What stands in for a missing part, and where the budget that was given limits nothing; a sentence each."""
-        return (*self.flow.notes, *not_limited(self._networks, self.bundle.folder))
+        return (*self._more_given_up(), *self.flow.notes, *not_limited(self._networks, self.bundle.folder))
+
+    def _more_given_up(self) -> Iterator[str]:
+        """A sentence for each network of a mode that gives up more than the one asked for, where one was."""
+        for name, entry in self.engines.items():
+            if self._mode and MODES.index(entry.mode) > MODES.index(self._mode):
+                yield (
+                    f"The bundle has nothing of {name} in the mode {self._mode} that runs here and fits: "
+                    f"{entry.label} stands in."
+                )
 
     def close(self) -> None:
         """Free every network's memory; photos in work may end with an `EngineError`. Closing twice does no harm."""

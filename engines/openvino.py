@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cameo.backends.openvino import package
 from cameo.errors import EngineError
 from engines import EngineOptions
 from engines._positions import mark_positions
@@ -29,10 +30,9 @@ class BuildOpenVino:
         Raises:
             EngineError: OpenVINO cannot read the graph.
         """
-        import openvino
-
+        openvino = package()
         try:
-            model = openvino.Core().read_model(source)  # convert_model would also report usage to its maker
+            model = openvino.Core().read_model(source)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise EngineError(

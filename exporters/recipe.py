@@ -73,11 +73,10 @@ class Model:
     """A bundle's worth of networks, of any family, with the flow that uses them.
 
     `files` says of a network how its files are called in this model's folder, where its family's names are not enough
-    or are another network's. `assets` names files of that folder that the flow needs besides networks; a missing one is
-    left out.
-    `stand_ins` says of every network that may be missing, in one sentence, what the flow does without it. `flow_gates`
-    are about the whole flow's result, which is compared with the original's under `declaring`. `source` is where the
-    authors' files can be fetched, `figures` what others published of the whole model.
+    or are another network's. `assets` names pictures of that folder that the flow needs besides networks; each may be
+    missing. `stand_ins` says of every asset, and every network that may be missing, what the flow does without it.
+    `flow_gates` are about the whole flow's result, which is compared with the original's under `declaring`. `source` is
+    where the authors' files can be fetched, `figures` what others published of the whole model.
     """
 
     name: str

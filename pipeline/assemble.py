@@ -138,7 +138,7 @@ def _network_entry(part: Part, variants: Sequence[Part], place: Callable[[str, A
 
 def _source(part: Part) -> dict[str, str]:
     """Where the network comes from; which part of the file is said only where somebody chose."""
-    source = {"file": part.weights.path.name, "sha256": part.weights.sha256}
+    source = {"file": part.weights.name, "sha256": part.weights.sha256}
     return source | ({"part": part.part} if part.part else {})
 
 

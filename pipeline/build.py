@@ -7,7 +7,8 @@ from pathlib import Path
 import engines
 import exporters
 from cameo.artifact import Artifact
-from cameo.errors import CheckpointError, EngineUnavailable
+from cameo.errors import CheckpointError, EngineUnavailable, PhotoError
+from cameo.images import read_photo
 from exporters.recipe import Model
 from pipeline.assemble import assemble, refuse_foreign
 from pipeline.build_network import BuildOptions, NetworkBuild, Say
@@ -39,10 +40,12 @@ def build(model: Model, weights: Path, out: Path, options: BuildOptions, say: Sa
     ]
     for job in jobs:
         job.check()
+    assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
+    for path in assets.values():
+        _check_picture(path)
     graphs = [job.graph() for job in jobs]
     parts = [part for job, graph in zip(jobs, graphs, strict=True) for part in job.parts(graph)]
     remember(store, found.values())
-    assets = {name: weights / file for name, file in model.assets.items() if (weights / file).is_file()}
     assembled = assemble(
         model, parts, assets, out, {"tools": tool_versions(store.tools), "targets": list(options.targets)}
     )
@@ -79,7 +82,18 @@ def _weights(model: Model, folder: Path, say: Say) -> dict[str, Artifact]:
             )
         else:
             say(f"no {' and no '.join(files.usual)}: {model.stand_ins[network]}")
+    for name, file in model.assets.items():
+        if not (folder / file).is_file():
+            say(f"no {file}: {model.stand_ins[name]}")
     return found
+
+
+def _check_picture(path: Path) -> None:
+    """Raises CheckpointError where the authors' picture at `path` is none."""
+    try:
+        read_photo(path)
+    except PhotoError as error:
+        raise CheckpointError(f"{str(error).removesuffix('.')}, or remove it for what stands in") from error
 
 
 def _expected(model: Model) -> str:

@@ -100,12 +100,12 @@ class NetworkBuild:
 
     def graph(self) -> Result:
         """The clean FP32 graph of the network as it is."""
-        self.store.network = self.recipe.network
+        self._begin()
         return graph_of(self.recipe.network, self.source, self.store, self._part_of_file)
 
     def parts(self, graph: Result) -> Iterator[Part]:
         """The network as it is, whose `graph` this is, and its lighter forms."""
-        self.store.network = self.recipe.network
+        self._begin()
         for precision in self.options.precisions:
             if precision in self.recipe.withheld:
                 self.say(f"{self.recipe.network}: not built in {precision}: {self.recipe.withheld[precision]}")
@@ -113,7 +113,12 @@ class NetworkBuild:
         itself = self._part(ITSELF, self.source, graph)
         yield itself
         for form, checkpoint in checkpoints.items():
+            self._begin(form)
             yield self._part(form, checkpoint, graph_of(self.recipe.network, checkpoint, self.store), itself)
+
+    def _begin(self, form: Form = ITSELF, precision: str = "") -> None:
+        """Say from now on that stages are for this."""
+        self.store.about = " ".join(filter(None, (self.recipe.network, form.name, precision)))
 
     def _checkpoint(self, form: Form, stage: Stage) -> Artifact:
         made = self.store.run(stage, self.source)
@@ -152,7 +157,10 @@ class NetworkBuild:
             graphs[precision] = self.store.run(self._converter(precision, original), graph.artifact)
 
         def engine(name: str, precision: str) -> Result:
-            return self.store.run(builder(self.recipe, name, self.options.targets), graphs[precision].artifact)
+            self._begin(form, precision)
+            built = self.store.run(builder(self.recipe, name, self.options.targets), graphs[precision].artifact)
+            self._begin(form)
+            return built
 
         built = {pair: engine(*pair) for pair in pairs}
         rivals = {**(itself.engines if itself else {}), **built}

@@ -235,7 +235,8 @@ def validate(
     report = validate_bundle(bundle, weights, photos, _say, limits=limits)
     console.print(f"wrote {bundle / 'report.html'} and report.json")
     if report.failures:
-        raise GateError("; ".join(map(str, report.failures)))
+        failures = "; ".join(map(str, report.failures))
+        raise GateError(f"{failures}: run with another --precision or --engine, or build without what fails")
     console.print(f"every gate passed, {report.judged} judged")
 
 

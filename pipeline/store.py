@@ -54,8 +54,8 @@ class Store:
         self._note = note or report
         self._said: set[str] = set()
         self._pace = Pace()
-        self.network = ""
-        """Whose stages are run, for what is said of them."""
+        self.about = ""
+        """What the stages that are run are for (a network, one of its forms, a precision), to be said with them."""
         self._tools: set[str] = set()
         self.built = 0
         self.reused = 0
@@ -135,7 +135,7 @@ class Store:
         return Result(Artifact(place / stage.output, artifact.format, artifact.sha256), child.facts, built=True)
 
     def _of(self) -> str:
-        return f" of {self.network}" if self.network else ""
+        return f" of {self.about}" if self.about else ""
 
     def _keep_log(self, stage: Stage, log: Path) -> str:
         """Keep a failed stage's log beside the results; return where it is, for the message."""

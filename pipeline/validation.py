@@ -11,6 +11,7 @@ import cameo
 import exporters
 from cameo.artifact import Artifact
 from cameo.bundle import Bundle
+from cameo.counting import count_of
 from cameo.errors import CheckpointError, PhotoError
 from cameo.images import photos_in
 from exporters import model
@@ -76,8 +77,9 @@ def validate_bundle(
     options = replace(options, rounds=Rounds(limits.rounds, limits.rounds)) if limits.rounds else options
     there = _photos(photos or DEMO_PHOTO)
     chosen = there[: limits.max_photos or None]
-    of = f" of {len(there)}" if len(chosen) < len(there) else ""
-    say(f"comparing {', '.join(originals)} with their originals on {len(chosen)}{of} photo(s)")
+    photos_told = count_of(len(there), "photo")
+    of_all = f"{len(chosen)} of {photos_told}" if len(chosen) < len(there) else photos_told
+    say(f"comparing {', '.join(originals)} with their originals on {of_all}")
     store = Store(folder.parent / ".store", say) if limits.keep else None
     with StageBar("comparing", say) as bar:
         report = run_validation(
@@ -99,7 +101,7 @@ def _kept(store: Store) -> Run:
     """Runs a comparison in a process of its own and keeps what it finds, or finds it again."""
 
     def run(comparison: CompareNetwork | CompareFlow, source: Artifact) -> Found:
-        store.network = comparison.about
+        store.about = comparison.about
         return Found.read(store.run(cast(Stage, comparison), source).artifact.path)
 
     return run

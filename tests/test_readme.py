@@ -158,7 +158,9 @@ def test_other_pipeline_commands_have_their_options(line: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_python_examples(example: str, demo: Demo) -> None:
+def test_python_examples(example: str, demo: Demo, request: pytest.FixtureRequest) -> None:
+    if "face-fusion" in example:
+        request.getfixturevalue("fusion")
     pictures = [demo.folder / name for name in re.findall(r"save\((?:\w+, )?\"([^\"]+)\"\)", example)]
     for picture in pictures:
         picture.unlink(missing_ok=True)
@@ -210,7 +212,7 @@ def test_there_is_something_to_type() -> None:
     assert len(CAMEO_LINES) >= 6
     assert len(PIPELINE_LINES) >= 6
     assert [len(lines) for _, lines in SERVED] == [1, 3]
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert len(MAKE_LINES) >= 10
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import exporters
 from cameo.artifact import Artifact, sha256_of
 from cameo.bundle import MANIFEST_NAME, Bundle
+from cameo.counting import count_of
 from cameo.errors import BundleError, CameoError, CheckpointError, EngineUnavailable, GateError, PhotoError
 from metrics import known
 from metrics.measurement import Gate, GateResult, hold
@@ -88,7 +89,8 @@ def raise_if_failed(report: Report) -> None:
         GateError: naming the subject, metric, value and limit of every gate that does not.
     """
     if report.failures:
-        raise GateError(f"{report.model} failed {len(report.failures)} gate(s): {'; '.join(map(str, report.failures))}")
+        failed = count_of(len(report.failures), "gate")
+        raise GateError(f"{report.model} failed {failed}: {'; '.join(map(str, report.failures))}")
 
 
 def _check_request(

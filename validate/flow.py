@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cameo.bundle import Bundle
+from cameo.counting import count_of
 from cameo.errors import EngineError, PhotoError
 from cameo.flows import flow_module
 from cameo.pixels import Pixels
@@ -116,7 +117,8 @@ class FlowComparison:
                     runs = [session.timed(feeds) for session in (original, *(one.running for one in timed))]
                     times = timing.interleaved(runs, self._rounds(), warm_up_runs=0)
             if not times:
-                raise PhotoError(f"the flow makes nothing of any of {len(chosen)} photo(s): {self.skipped[0].why}")
+                said = f"the flow makes nothing of any of {count_of(len(chosen), 'photo')}"
+                raise PhotoError(f"{said}: {self.skipped[0].why}")
             for contender, found in zip(timed, times[1:], strict=True):
                 contender.latencies_ms = found
             for contender in running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cameo.counting import count_of
 from cameo.errors import PhotoError
 from cameo.images import read_photo
 from cameo.pixels import Pixels
@@ -28,5 +29,7 @@ def readable(photos: Sequence[Path], max_side: int = 0) -> tuple[dict[str, Pixel
             continue
         found[str(path)] = shrink(photo, max_side) if max_side else photo
     if not found:
-        raise PhotoError(f"none of {len(photos)} photo(s) can be read: {'; '.join(one.why for one in skipped[:3])}")
+        raise PhotoError(
+            f"none of {count_of(len(photos), 'photo')} can be read: {'; '.join(one.why for one in skipped[:3])}"
+        )
     return found, tuple(skipped)

@@ -22,6 +22,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def place(text: str) -> str:
+    """Where results go; nothing is no place, as where a script's variable is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, expected a file or a folder")
+    return text
+
+
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Flags of the engine."""
     from cameo.backends import DEVICES

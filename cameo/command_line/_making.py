@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, concerns: Callable[[FlowModul
     parser.add_argument(
         "-o",
         "--out",
+        type=_flags.place,
         required=True,
         help="the picture to write, - for standard output; a folder for several, or FOLDER/",
     )
@@ -69,9 +70,9 @@ def make(parsed: argparse.Namespace, module: FlowModule, sources: Sequence[Path]
     if has_consent and telling.count("done"):
         remember(module)
     if failed := telling.count("failed"):
-        kept = "the others are there already" if telling.count("kept") else "there is none"
-        rest = "the others are done" if telling.count("done") else kept
-        raise PhotoError(f"{failed} of {len(jobs)} pictures could not be made, see above; {rest}")
+        kept = "; the others are there already" if telling.count("kept") else ""
+        rest = "; the others are done" if telling.count("done") else kept
+        raise PhotoError(f"{failed} of {len(jobs)} pictures could not be made, see above{rest}")
     return 0
 
 
@@ -124,7 +125,7 @@ class _Telling:
         self._parsed, self._all = parsed, all_
         self._with = "".join(f" + {path}" for path in others.values())
         self._rows: list[dict[str, Any]] = []
-        self._about: dict[str, Any] = {}
+        self._about: dict[str, Any] = {"with": {name: str(path) for name, path in others.items()}} if others else {}
         self.quiet = bool(parsed.quiet)
 
     def count(self, status: str) -> int:
@@ -132,7 +133,7 @@ class _Telling:
         return sum(row["status"] == status for row in self._rows)
 
     def loaded(self, model: Loaded) -> None:
-        self._about = {
+        self._about |= {
             "model": model.bundle.manifest.model,
             "engines": {name: entry.label for name, entry in model.engines.items()},
             "notes": list(model.notes),

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources", type=Path, nargs="+", metavar="photos", help="folders, with all below them, or files"
     )
     _flags.add_loading(parser)
-    parser.add_argument("-o", "--out", required=True, help="the folder to write to, which is made")
+    parser.add_argument("-o", "--out", type=_flags.place, required=True, help="the folder to write to, which is made")
     _flags.add_writing(parser)
     _flags.add_signing(parser)
     others = parser.add_argument_group("photos that stay the same, of models that take several: all but one")

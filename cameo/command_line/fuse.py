@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cameo.command_line import _making, _model
-from cameo.errors import RequestError
+from cameo.errors import BundleError, RequestError
 
 HELP = "a face into one or several templates"
 TAKES: Final = ("template", "face")
@@ -29,8 +29,21 @@ def run(parsed: argparse.Namespace) -> int:
     """Write a picture for every template.
 
     Raises:
-        RequestError: the bundle's model takes other photos.
+        BundleError: none is named, and none is where builds put it.
+        RequestError: a bundle is named as a photo, or its model takes other photos.
     """
+    from cameo.bundle import MANIFEST_NAME
+
+    for path in (*parsed.templates, parsed.face):
+        if (path / MANIFEST_NAME).is_file():
+            raise RequestError(
+                f"{path} is a bundle, expected a photo or a folder of photos: name it by --bundle {path}"
+            )
+    if parsed.bundle == BUNDLE and not BUNDLE.exists():
+        raise BundleError(
+            f"no bundle is named, and there is none in {BUNDLE}, where `make engines MODEL=face-fusion WEIGHTS=folder` "
+            "puts it: name one with --bundle"
+        )
     module = _model.flow_of(parsed.bundle)
     if module.TAKES != TAKES:
         found = f"{parsed.bundle} is of {module.Options.OF}, which takes {' and '.join(module.TAKES)}"

@@ -22,8 +22,8 @@ def numbered(faces: Sequence[Face], number: int, photo: str) -> Face:
         RequestError: there are not so many.
     """
     if number > len(faces):
-        has = "1 face" if len(faces) == 1 else f"{len(faces)} faces, largest first"
-        raise RequestError(f"Face {number} of the photo '{photo}' was asked for, which has {has}: choose up to that.")
+        has = "1 face: choose 1" if len(faces) == 1 else f"{len(faces)} faces: choose 1, the largest, to {len(faces)}"
+        raise RequestError(f"Face {number} of the photo '{photo}' was asked for, which has {has}.")
     return faces[number - 1]
 
 

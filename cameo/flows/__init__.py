@@ -112,6 +112,12 @@ def check_networks(module: FlowModule, networks: Collection[str], options: FlowO
         check(networks, options, request)
 
 
+def meaning_of(module: FlowModule, photo: str) -> str:
+    """What one of the photos that a flow takes is, in a few words, or "" where its name says it."""
+    meanings: Mapping[str, str] = getattr(module, "MEANINGS", {})
+    return meanings.get(photo, "")
+
+
 def consent_of(module: FlowModule) -> str:
     """Why those who are shown must agree to what a flow makes, in one sentence, or "" where they need not be asked."""
     return str(getattr(module, "CONSENT", ""))

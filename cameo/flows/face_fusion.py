@@ -51,6 +51,7 @@ from cameo.session import Session
 from cameo.size_rule import Fitted, fit, size_rule_option
 
 TAKES: Final = ("template", "face")
+MEANINGS: Final = {"template": "the picture that is changed", "face": "a photo of whose face goes into it"}
 DIGITAL_SOURCE_TYPE: Final = "compositeWithTrainedAlgorithmicMedia"
 CONSENT: Final = (
     "Face fusion puts a real person's face into another picture, which deceives and harms whom it shows if they have "
@@ -233,7 +234,8 @@ class FaceFusionFlow:
             notes.append(f"Of the photo '{name}', {which} was taken: its cosine to the reference is {cosine:.2f}.")
             return face
         if len(faces) > 1:
-            notes.append(f"The photo '{name}' has {len(faces)} faces: the largest was taken.")
+            others = f"`{name}_face` and `{name}_reference` choose another"
+            notes.append(f"The photo '{name}' has {len(faces)} faces: the largest was taken; {others}.")
         return faces[0]
 
     def _known(self, name: str, reference: Photo, request: Request) -> Pixels:

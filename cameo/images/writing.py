@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import uuid
@@ -18,6 +19,7 @@ from cameo.errors import OutputError
 from cameo.images.icc import SRGB
 from cameo.pixels import Pixels
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -93,9 +95,8 @@ def write_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"{path} could not be written ({error.strerror or error}): free some space or choose another folder."
-        ) from error
+        wanted = "free some space or choose another folder" if error.errno in _FULL else "choose another folder"
+        raise OutputError(f"{path} could not be written ({error.strerror or error}): {wanted}.") from error
     finally:
         with suppress(OSError):  # such as a file where the folder should be
             part.unlink()

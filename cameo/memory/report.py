@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cameo.batches import MOST_ROWS
+from cameo.batches import MOST_PIXELS, MOST_ROWS
 from cameo.batching.cost import LARGEST
+from cameo.counting import count_of
 from cameo.memory.amounts import in_words
 from cameo.memory.fitting import Choice, Fitting
 from cameo.memory.need import Need, least_pixels
@@ -49,12 +50,18 @@ def _planned_lines(fitting: Fitting, choice: Choice) -> Iterator[str]:
         free = "" if left is None else f", {in_words(left)} of it for what runs"
         yield f"memory ({place}): budget {budget.describe()}{free}"
         for name, entry in fitting.at(choice, place).items():
-            need = fitting.need(name, entry)
+            need, pixels = fitting.need(name, entry), least_pixels(fitting.bundle.networks[name])
             yield f"  {name} on {entry.label}: " + (
-                f"not measured (`cameo calibrate`), so at most {MOST_ROWS} rows of 512x512 run at once"
+                f"not measured (`cameo calibrate`), so at most {_usual(pixels)} at once"
                 if need is None
-                else _row_text(need, Room(budget, need), least_pixels(fitting.bundle.networks[name]))
+                else _row_text(need, Room(budget, need), pixels)
             )
+
+
+def _usual(pixels: int) -> str:
+    """How many rows of so many pixels run at once where nobody measured what they take (`cameo/batches.py`)."""
+    side = int(pixels**0.5)
+    return f"{count_of(max(1, min(MOST_ROWS, MOST_PIXELS // pixels)), 'row')} of {side}x{side}"
 
 
 def _row_text(need: Need, room: Room, pixels: int) -> str:

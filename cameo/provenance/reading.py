@@ -54,8 +54,8 @@ class Findings:
     @property
     def holds(self) -> bool:
         """Whether the file says how it came about, and all of that was checked and is right."""
-        sealed = self.seal in (Seal.INTACT, Seal.TRUSTED)
-        return self.agree and (sealed or (self.seal is Seal.NONE and bool(self.xmp.source_type)))
+        said = bool(self.xmp.source_type or self.signed.source_type)
+        return said and self.agree and self.seal in (Seal.NONE, Seal.INTACT, Seal.TRUSTED)
 
     def __str__(self) -> str:
         return f"{self.path}\n" + "\n".join(f"  {line}" for line in self._lines())

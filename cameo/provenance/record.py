@@ -33,7 +33,7 @@ class UsedNetwork:
 @dataclass(frozen=True)
 class Provenance:
     """`source_type`: a term of IPTC's Digital Source Type, or "" where nothing was changed and the photo's file said
-    nothing. `model` is "" where nothing was changed."""
+    nothing. Where nothing was changed, `model` is "" and there are no `networks`: they looked, and drew nothing."""
 
     source_type: str
     model: str
@@ -52,11 +52,11 @@ def provenance_of(
 
     Of one that is a photo as it was, that is what the photo's own file says (docs/decisions/152).
     """
+    for photo in photos:
+        if image.shape == photo.pixels.shape and all(map(np.array_equal, image, photo.pixels)):  # ends at a difference
+            return Provenance(photo.source_type, "")
     networks = tuple(
         UsedNetwork(name, entry.label, bundle.network(name).onnx.sha256, entry.file.sha256)
         for name, entry in engines.items()
     )
-    for photo in photos:
-        if image.shape == photo.pixels.shape and all(map(np.array_equal, image, photo.pixels)):  # ends at a difference
-            return Provenance(photo.source_type, "", networks)
     return Provenance(of_a_result(own, (photo.source_type for photo in photos)), bundle.manifest.model, networks)

@@ -95,7 +95,6 @@ def manifest(provenance: Provenance | None) -> dict[str, Any]:
         term = VOCABULARY + provenance.source_type
         action = {"action": "c2pa.edited", "digitalSourceType": term, "softwareAgent": agent}
         assertions.append({"label": "c2pa.actions.v2", "data": {"actions": [action]}})
-    if provenance is not None:
         networks = list(map(asdict, provenance.networks))
         assertions.append({"label": MODEL_ASSERTION, "data": {"model": provenance.model, "networks": networks}})
     photo = {"title": "photo", "relationship": "parentOf"}

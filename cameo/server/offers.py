@@ -12,7 +12,7 @@ from typing import Any, Final
 from cameo.bundle import Bundle
 from cameo.declaring import NO, PHOTO, YES, Declaration, Declared, declarations, from_texts, named, offered
 from cameo.errors import RequestError
-from cameo.flows import check_networks, consent_of, flow_module, no_consent
+from cameo.flows import check_networks, consent_of, flow_module, meaning_of, no_consent
 from cameo.loading import told_apart
 from cameo.modes import MODES
 from cameo.workers.calls import Call, Served
@@ -33,6 +33,8 @@ class Offer:
     served: Served
     flow: str
     takes: tuple[str, ...]
+    meanings: Mapping[str, str]
+    """What each of the photos is, "" where its name says it."""
     per_call: tuple[Declaration, ...]
     usual: Declared
     consent: str
@@ -63,6 +65,7 @@ class Offer:
             served,
             bundle.manifest.flow,
             module.TAKES,
+            {photo: meaning_of(module, photo) for photo in module.TAKES},
             offered(module.Request, bundle.networks),
             usual,
             consent_of(module),
@@ -124,6 +127,9 @@ class Offer:
             raise RequestError(f"{', '.join(as_text)} came as text, expected a picture: send its file")
         if set(photos) != set(takes):
             got = ", ".join(f"{name:.80}" or "one photo" for name in photos) or "no photo"
+            missing = [name for name in takes if name not in photos]
+            if photos and set(photos) < set(takes):
+                raise RequestError(f"{got} came without {' and '.join(missing)}: send a file of that name too")
             raise RequestError(f"{got} came, expected {' and '.join(takes)}: send a form with a file for each")
         return {**{name: photos[name] for name in takes}, **pictures}
 

@@ -99,6 +99,7 @@ MODELS = (
         assets={"alpha": "alpha.jpg"},
         flow_gates=_FLOW,
         stand_ins={
+            "alpha": "heads are pasted through an ellipse with a soft rim instead",
             "dctnet-detector": "OpenCV's bundled face cascades find the faces instead",
             "dctnet-landmarks": "the five points of a face come from OpenCV's bundled eye cascade instead",
             "realesrnet-x2": "results are enlarged to the photo's size by interpolation (no --sr)",

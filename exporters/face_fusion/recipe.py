@@ -101,6 +101,7 @@ MODELS = (
         files={"gpen-bfr-1024": WeightFiles.one(_GPEN)},  # elsewhere it may be pytorch_model.pt, here the generator is
         assets={"alpha": "alpha.jpg"},
         stand_ins={
+            "alpha": "the fused face shows through an ellipse with a soft rim instead",
             "dctnet-detector": "OpenCV's bundled face cascades find the faces instead",
             "dctnet-landmarks": "the five points of a face come from OpenCV's bundled eye cascade instead",
             "gpen-bfr-1024": "faces keep the detail of 256 pixels",

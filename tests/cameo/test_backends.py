@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -221,3 +222,23 @@ def test_memory_does_not_grow_over_mixed_sizes(name: str, precision: str, built:
     if name == "onnxruntime":
         assert largest - loaded < 512 * 512 * 32 * 4 / 2**20, "its arena is handed back after a run at a new size"
     assert closed[-1] < closed[0] + 15, "closing gives the memory back: the heap may grow once, and not four times"
+
+
+_QUIETLY = """
+import sys
+from cameo.backends.openvino import package
+
+package().Core().read_model(sys.argv[1] + "/model.xml")
+assert package() is __import__("openvino")
+print(sorted(name for name in sys.modules if name.startswith("openvino_telemetry")))
+import openvino_telemetry
+"""
+
+
+def test_openvino_reports_nothing_to_its_vendor(built: dict[str, Path], tmp_path: Path) -> None:
+    """Imported otherwise, it leaves ~/intel/openvino_ga_cid, and sends an event."""
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _QUIETLY, str(built["openvino"])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []

@@ -47,7 +47,15 @@ def test_another_value_is_refused_in_one_sentence(value: object) -> None:
 def toy_offer(takes: str, usual: Declared) -> Offer:
     """A model that takes one photo, and needs no network for any of its options."""
     return Offer(
-        Served("toy", Path()), "toy", (takes,), declarations(type(usual)), usual, "", ("quality",), lambda request: None
+        Served("toy", Path()),
+        "toy",
+        (takes,),
+        {takes: "whom it shows"},
+        declarations(type(usual)),
+        usual,
+        "",
+        ("quality",),
+        lambda request: None,
     )
 
 
@@ -62,6 +70,7 @@ def test_the_page_calls_options_by_words() -> None:
     offer = toy_offer("old_photo", Sized())
     html = " ".join(page([offer]).split())
     assert '<label>old photo <input type="file" name="old_photo"' in html
+    assert "<small>whom it shows</small>" in html
     assert '<label>size rule <select name="size_rule">' in html
 
 

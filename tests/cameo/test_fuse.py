@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +43,22 @@ def test_the_usual_bundle_is_where_it_is_built(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fuse", "a.png", "face.png", "-o", "out.png"]) == 1
-    assert "build/face-fusion is no bundle" in capsys.readouterr().err
+    assert "no bundle is named, and there is none in build/face-fusion" in capsys.readouterr().err
     assert Path("build/face-fusion") == fuse.BUNDLE
+    monkeypatch.setattr(fuse, "BUNDLE", bundle)
+    assert main(["fuse", "a.png", "face.png", "-o", "out.png"]) == 0
+
+
+def test_a_bundle_is_no_photo(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuse", str(bundle), "a.png", "face.png", "-o", "out.png"]) == 2
+    assert (
+        f"{bundle} is a bundle, expected a photo or a folder of photos: name it by --bundle" in capsys.readouterr().err
+    )
+
+
+def test_as_json_all_photos_are_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuse", "a.png", "face.png", "-o", "out.png", "--bundle", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["with"] == {"face": "face.png"}
 
 
 def test_a_bundle_that_takes_other_photos_is_refused(

@@ -12,7 +12,7 @@ import pytest
 
 from cameo import Loaded, load, save
 from cameo.backends import backend, backend_names
-from cameo.bundle import EngineEntry, NetworkEntry, StoredFile
+from cameo.bundle import MANIFEST_NAME, EngineEntry, NetworkEntry, StoredFile
 from cameo.errors import BundleError, CameoError, EngineUnavailable, OutputError, PhotoError, RequestError, SigningError
 from cameo.opening import LoadOptions, choose_engine
 from cameo.testing import Strain, fake_bundle, image_session
@@ -217,6 +217,27 @@ def test_wrong_types_are_our_errors(
 ) -> None:
     with pytest.raises(error, match=said):
         call(model)
+
+
+def test_a_photo_may_be_called_by_its_name(model: Loaded) -> None:
+    np.testing.assert_array_equal(np.asarray(model(photo=PHOTO)), np.asarray(model(PHOTO)))
+    with pytest.raises(RequestError, match="takes photo, got nothing: give 1 photo"):
+        model()
+
+
+def test_what_gives_up_more_than_was_asked_for_is_said(model: Loaded) -> None:
+    manifest = model.bundle.manifest
+    networks = {
+        name: replace(network, engines=tuple(replace(entry, mode="balanced") for entry in network.engines))
+        for name, network in manifest.networks.items()
+    }
+    (model.bundle.folder / MANIFEST_NAME).write_text(replace(manifest, networks=networks).to_json())
+    said = (
+        "The bundle has nothing of gpen-bfr-64 in the mode quality that runs here and fits: fake-bundle fp32 (balanced)"
+    )
+    for asked, notes in (({}, True), ({"mode": "balanced"}, False), ({"precision": "fp32"}, False)):
+        with load(model.bundle.folder, **asked) as other:
+            assert any(note.startswith(said) for note in other.notes) == notes
 
 
 def test_a_call_gives_faces_note_and_times(model: Loaded) -> None:

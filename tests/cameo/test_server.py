@@ -88,7 +88,7 @@ def test_a_form_brings_every_photo_and_every_option_of_a_call(start: Start) -> N
 @pytest.mark.parametrize(
     ("files", "fields", "said"),
     [
-        ({"template": png(9)}, {}, "template came, expected template and face"),
+        ({"template": png(9)}, {}, "template came without face: send a file of that name too"),
         (
             {"template": png(9), "face": png(9), "hat": png(9)},
             {},

@@ -84,6 +84,9 @@ def test_another_familys_enlarger_joins_where_its_file_is(weights: Path, tmp_pat
     options = replace(OPTIONS, precisions=("fp32",))
     assert build(model("dctnet"), folder, tmp_path / "without", options, lines.append)
     assert "no realesrnet_x2.pth: results are enlarged to the photo's size by interpolation (no --sr)" in lines
+    engines = [line.split(" in ")[0] for line in lines if line.startswith("built build-")]
+    assert engines == [f"built build-onnxruntime of dctnet-{part} fp32" for part in ("background", "head")]
+    assert "no alpha.jpg: heads are pasted through an ellipse with a soft rim instead" in lines
     with (
         cameo.load(tmp_path / "without") as cartoonize,
         pytest.raises(RequestError, match="no network realesrnet-x1, -x2 or -x4, expected one for the option `sr`"),
@@ -172,6 +175,16 @@ def test_only_the_precisions_asked_for(weights: Path, tmp_path: Path) -> None:
     options = BuildOptions(engines=("openvino",), precisions=("fp16",))
     with pytest.raises(EngineUnavailable, match="no engine in fp16 among openvino: leave out"):
         build(model("dctnet"), weights, tmp_path / "out", options, print)
+
+
+def test_a_damaged_picture_of_the_authors_is_seen_before_anything_is_built(weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights, folder := tmp_path / "weights")
+    (folder / "alpha.jpg").write_text("no picture")
+    lines: list[str] = []
+    with pytest.raises(CheckpointError, match=r"alpha\.jpg is not an image .*, or remove it for what stands in"):
+        build(model("dctnet"), folder, tmp_path / "out", OPTIONS, lines.append)
+    assert not any(line.startswith("built") for line in lines)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_calibration_photos_convert_anew(weights: Path, built: Path, tmp_path: Path) -> None:

@@ -118,6 +118,6 @@ def test_fewer_and_smaller_photos(bundle: Path, photos: Path) -> None:
     lines: list[str] = []
     report = validate(bundle, photos, lines, max_photos=1, max_side=40)
     assert [(photo.name, photo.height, photo.width) for photo in report.photos] == [("a.png", 30, 40)]
-    assert lines[0].endswith("with their originals on 1 of 2 photo(s)")
+    assert lines[0].endswith("with their originals on 1 of 2 photos")
     assert report.flow is not None
     assert report.flow.latency_size == (30, 40)

@@ -219,12 +219,12 @@ def test_the_page_says_verdict_gates_and_what_was_not_checked() -> None:
     assert "passed" in words
     assert "failed" not in words
     assert "≤ 1 level" in words
-    assert "PSNR of bf16 in every network (limit 45.0 dB)" in words
+    assert "PSNR (limit 45.0 dB) for bf16 in every network: no engine that ran here has" in words
     of_flow = Gate("landmark_shift_share", 5, "openvino", "int8", "flow", "balanced")
     words = _Page(render(replace(_report(), unchecked_gates=(of_flow, Gate("max_difference/boxes", 1e-4))))).words
-    assert "of its eyes' distance of openvino int8 (balanced) in the whole flow (limit 5 %)" in words
+    assert "of its eyes' distance (limit 5 %) for openvino int8 (balanced) in the whole flow" in words
     assert title("identity_shift/to-face") == "Change of likeness (to the face)"
-    assert "Largest difference (boxes) of every engine in every network (limit 0.0001)" in words
+    assert "Largest difference (boxes) (limit 0.0001) for every engine in every network" in words
     broken = replace(_report(), passed=False, gates=tuple(hold(Gate("psnr", 45), [_low_psnr()])))
     assert "failed" in _Page(render(broken)).words
     assert "0 of 1" in _Page(render(broken)).words
@@ -317,7 +317,7 @@ def test_the_page_shows_the_flow_its_faces_and_what_was_skipped() -> None:
     page = _Page(render(_with_flow()))
     for said in (
         "The whole flow against the original",
-        "Test's <finder> found the points again in both",
+        "Test's <finder> looked for the points again in both",
         "Both were opened with max_faces=6.",
         "0.73 px",
         "1.6 %",

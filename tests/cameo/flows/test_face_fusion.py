@@ -251,7 +251,7 @@ def test_the_command_takes_two_photos_and_the_choices(tmp_path, capsys, monkeypa
         assert run("--template-reference", photos[1], "--match-color") == 0
         assert "its cosine to the reference is 1.00" in capsys.readouterr().out
         assert run("--template-face", "3") == 2
-        assert "which has 2 faces, largest first" in capsys.readouterr().err
+        assert "which has 2 faces: choose 1, the largest, to 2." in capsys.readouterr().err
         assert run("--keep-occluders") == 2
         assert "parsenet" in capsys.readouterr().err
     with Image.open(tmp_path / "out.png") as image:

@@ -83,9 +83,19 @@ def test_of_several_templates_each_error_says_whose_it_is(fuse: Fuse, capsys: py
     assert [path.name for path in Path("out").iterdir()] == ["two.png"]
 
 
+def test_what_did_not_run_has_no_part_in_the_result(bundle: Path) -> None:
+    with cameo.load(bundle, consent=True) as model:
+        for without, networks in (
+            (False, {GENERATOR, RECOGNISER, SHAPES, ENHANCER}),
+            (True, {GENERATOR, RECOGNISER, SHAPES}),
+        ):
+            made = model.run(["one.png", "face.png"], model.request(no_enhance=without))
+            assert {used.name for used in made.provenance.networks} == networks
+
+
 def test_where_none_could_be_made_that_is_said(fuse: Fuse, capsys: pytest.CaptureFixture[str]) -> None:
     assert fuse("one.png", "two.png", "none.png", "-o", "out/") == 1
-    assert capsys.readouterr().err.endswith("2 of 2 pictures could not be made, see above; there is none\n")
+    assert capsys.readouterr().err.endswith("2 of 2 pictures could not be made, see above\n")
     assert not Path("out").exists()
 
 

@@ -28,8 +28,9 @@ def places_of(outcome) -> list[tuple[float, ...]]:
 def test_of_several_faces_the_largest_is_taken_and_the_note_says_so():
     outcome = fuse(flow_with(TWO, [face_at(0.3, 5, 5), face_at(0.4, 100, 60)]))
     assert places_of(outcome) == [(220, 100)]
-    assert "The photo 'template' has 2 faces: the largest was taken." in outcome.note
-    assert "The photo 'face' has 2 faces: the largest was taken." in outcome.note
+    for name in ("template", "face"):
+        others = f"`{name}_face` and `{name}_reference` choose another"
+        assert f"The photo '{name}' has 2 faces: the largest was taken; {others}." in outcome.note
     assert not changed(outcome.image)[20:97, 20:97].any()
 
 

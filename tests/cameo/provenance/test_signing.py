@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -30,6 +33,9 @@ from tests.support.served import photo_server
 
 pytest.importorskip("c2pa")
 EDITED = "Edited using Generative AI (compositeWithTrainedAlgorithmicMedia)"
+
+
+GUIDE = Path(__file__).parents[3] / "docs/provenance.md"
 
 
 @dataclass(frozen=True)
@@ -183,12 +189,17 @@ def test_an_answer_is_signed(desk: Desk, tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "answer.png")]) == 0
 
 
-def test_a_picture_without_a_change_is_signed_without_a_claim(tmp_path: Path, desk: Desk) -> None:
+def test_a_picture_without_a_change_is_signed_without_a_claim(
+    tmp_path: Path, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
     with fake_bundle(tmp_path / "b", "gpen", {"gpen-bfr-64": image_session(lambda image: image)}) as bundle:
         made = cameo.load(bundle).run(desk.folder / "photo.png")
     cameo.save(made, tmp_path / "same.png", signer=Signer(desk.key, desk.chain))
-    assert b"digitalsourcetype" not in (tmp_path / "same.png").read_bytes()
-    assert main(["verify", str(tmp_path / "same.png")]) == 0
+    content = (tmp_path / "same.png").read_bytes()
+    assert b"digitalsourcetype" not in content
+    assert b"gpen-bfr-64" not in content
+    assert main(["verify", str(tmp_path / "same.png")]) == 1, "nothing is said of how it came about"
+    assert "C2PA: intact" in capsys.readouterr().out
 
 
 def test_xmp_that_contradicts_an_intact_seal_does_not_hold(desk: Desk, tmp_path: Path) -> None:
@@ -227,3 +238,13 @@ def test_damaged_files_are_findings_or_one_sentence(desk: Desk, tmp_path: Path) 
             assert str(found).count("\n") >= 4
             seals.add(found.seal)
     assert {Seal.TAMPERED, Seal.INVALID} <= seals
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_the_guides_pair_signs(desk: Desk) -> None:
+    recipe = re.search(r"```\n(openssl .*?)```", GUIDE.read_text(), re.DOTALL)
+    assert recipe
+    subprocess.run(["sh", "-e", "-c", recipe[1]], cwd=desk.folder, check=True, capture_output=True)
+    pair = (str(desk.folder / "key.pem"), str(desk.folder / "cert.pem"))
+    assert desk.run("signed.png", "--c2pa", *pair) == 0
+    assert findings(desk.folder / "signed.png").seal is Seal.INTACT
