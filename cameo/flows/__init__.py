@@ -91,7 +91,7 @@ class Flow(Protocol):
 
 
 class FlowModule(Protocol):
-    """What the module of a flow offers."""
+    """What the module of a flow offers; `check`, `MEANINGS` and `CONSENT` besides, where there is something to say."""
 
     TAKES: tuple[str, ...]
     DIGITAL_SOURCE_TYPE: str

@@ -78,6 +78,14 @@ def test_a_folder_that_is_not_there_is_made(out: str, several: bool) -> None:
     assert read_photo(Path(out) / "a.png").min() == 255
 
 
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_nothing_is_no_place(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "bundle", "a.png", "-o", ""])
+    assert "argument -o/--out: it is empty, expected a file or a folder" in capsys.readouterr().err
+    assert written(".") == ["a.jpg", "a.png", "b.png", "other/a.png"]
+
+
 def test_several_photos_need_no_slash() -> None:
     assert run("a.png", "b.png", out="new") == 0
     assert Path("new/b.png").is_file()

@@ -219,6 +219,21 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, o
     assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([old] if old else [])
 
 
+def test_room_is_asked_for_where_there_is_none_and_another_folder_otherwise(tmp_path, monkeypatch):
+    for code, wanted in (
+        (errno.ENOSPC, "free some space or choose another folder"),
+        (errno.EACCES, "choose another folder"),
+    ):
+
+        def refuse(*_, code=code):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(OutputError) as refused:
+            write_image(tmp_path / "a.png", UPRIGHT)
+        assert str(refused.value).endswith(f"could not be written ({os.strerror(code)}): {wanted}.")
+
+
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -208,7 +208,10 @@ def test_tiles_are_smaller_where_large_ones_do_not_fit() -> None:
 
 def test_info_says_budget_and_use(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(bundle.folder)]) == 0
-    assert f"{NET} on fake-bundle fp32: not measured (`cameo calibrate`), so at most 4 rows" in capsys.readouterr().out
+    assert (
+        f"{NET} on fake-bundle fp32: not measured (`cameo calibrate`), so at most 4 rows of 256x256"
+        in capsys.readouterr().out
+    )
     keep(bundle, "cpu", {key(bundle): measured(3 * MIB, 160)})
     assert main(["info", str(bundle.folder)]) == 0
     out = capsys.readouterr().out
