@@ -9,7 +9,7 @@ from typing import Any
 from cameo.bundle import Bundle, EngineEntry, NetworkEntry
 from cameo.declaring import PHOTO, Declaration, flagged, offered
 from cameo.errors import EngineUnavailable
-from cameo.flows import flow_module
+from cameo.flows import consent_of, flow_module
 from cameo.modes import MODES
 from cameo.opening import LoadOptions, choose_engine, memory_of_bundle, why_not
 
@@ -29,6 +29,7 @@ class Info:
             "model": manifest.model,
             "flow": manifest.flow,
             "takes": list(module.TAKES),
+            "consent": consent_of(module),
             "built_with": manifest.provenance.get("cameo", "?"),
             "modes": self._modes,
             "networks": [_network(network) for network in self.bundle.networks.values()],
@@ -45,7 +46,8 @@ class Info:
             f"{facts['folder']}: model {facts['model']}, flow {facts['flow']}, which takes "
             f"{' and '.join(facts['takes'])}, built with cameo {facts['built_with']}"
         )
-        lines = [head, f"modes: {', '.join(facts['modes'])}", *_network_lines(facts), "", *facts["memory"]]
+        consent = [f"consent: {facts['consent']}"] if facts["consent"] else []
+        lines = [head, *consent, f"modes: {', '.join(facts['modes'])}", *_network_lines(facts), "", *facts["memory"]]
         for when, title in (("loading", "options of loading"), ("call", "options of a call")):
             known = facts["options"][when]
             lines += ["", f"{title}:{'' if known else ' none'}", *_option_lines(known)]

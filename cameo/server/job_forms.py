@@ -67,8 +67,12 @@ def _varying(offer: Offer, shared: Mapping[str, File]) -> str:
     """The photo that the model takes anew each time: the one that is not shared."""
     left = [photo for photo in offer.takes if photo not in shared]
     if len(left) != 1:
-        several = f", and one file for all of them of all but one of {', '.join(offer.takes)}" * (len(offer.takes) > 1)
-        raise RequestError(f"{offer.name} wants the photos of the job in the field {PHOTOS}{several}: send them so")
+        if len(offer.takes) == 1:
+            raise RequestError(f"{offer.name} wants the photos of the job in the field {PHOTOS}: send them so")
+        raise RequestError(
+            f"{offer.name} takes {' and '.join(offer.takes)}: send the job's photos, all of one of these, in the field "
+            f"{PHOTOS}, and one file for all of them in the field of each other"
+        )
     return left[0]
 
 

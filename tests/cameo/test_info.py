@@ -8,6 +8,7 @@ import pytest
 from cameo.backends import FAKES
 from cameo.commands import main
 from cameo.testing import fake_bundle, image_session
+from tests.support.toy_flow import duet
 
 
 def test_flow_modes_engines_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +31,18 @@ def test_flow_modes_engines_and_options(tmp_path: Path, capsys: pytest.CaptureFi
     )
     alpha = next(option for option in facts["options"]["call"] if option["name"] == "alpha")
     assert alpha["expected"] == "a number from 0 to 1"
+
+
+@pytest.mark.parametrize("consent", ["", "It needs their consent."])
+def test_consent_is_said_where_it_is_asked_for(
+    consent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with duet(monkeypatch, tmp_path, consent) as folder:
+        assert main(["info", str(folder)]) == 0
+        said = capsys.readouterr().out
+        assert main(["info", str(folder), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["consent"] == consent
+    assert (f"consent: {consent}\n" in said) == bool(consent)
 
 
 def test_why_an_engine_does_not_run_here(

@@ -192,7 +192,7 @@ def test_a_job_is_seen_by_the_key_that_made_it(opened: Open, tmp_path: Path) -> 
             [("a.jpg", b"x")],
             {"model": "fusion"},
             400,
-            "fusion wants the photos of the job in the field photos, and one",
+            "fusion takes template and face: send the job's photos, all of one of these, in the field photos",
         ),
         ([("../a.jpg", b"x")], {}, 400, "the name '../a.jpg' is no photo's below a folder"),
         ([("a.jpg", b"x"), ("a.jpg", b"x")], {}, 400, "'a.jpg' is there 2 times, expected each name once"),
