@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cameo.backends.openvino import package
 from cameo.errors import EngineError
+from cameo.openvino_package import openvino_package
 from engines import EngineOptions
 from engines._positions import mark_positions
 
@@ -30,7 +30,7 @@ class BuildOpenVino:
         Raises:
             EngineError: OpenVINO cannot read the graph.
         """
-        openvino = package()
+        openvino = openvino_package()
         try:
             model = openvino.Core().read_model(source)
         except RuntimeError as error:

@@ -4,22 +4,19 @@ The model is compiled for the shapes of its feeds, anew when they change (0.1 s 
 for any shape it would be slower (0.46 s against 0.33 s at 960×720 in bf16), take more memory (359 MiB against 281) and
 grow with every new size (592 MiB after 200 sizes; 1300 MiB with OpenVINO's default cache of kernels per shape).
 oneDNN below it also keeps generated code (1024 entries, 0.2 MiB each for AMX), hence the smaller cache.
-
-The package tells its vendor of every import, which it does not here (docs/decisions/211).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from cameo.backends import Runs, SessionOptions
 from cameo.backends._turns import TakingTurns
 from cameo.errors import EngineError, EngineUnavailable
+from cameo.openvino_package import openvino_package
 from cameo.session import Tensor
 from cameo.tensors import TensorSpec
 
@@ -30,8 +27,6 @@ PRECISIONS = {
 }
 DISTRIBUTIONS = ("openvino",)
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
-_REPORTER = "openvino_telemetry"
-_importing = threading.Lock()
 _CODE_CACHE = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")  # oneDNN reads it once, from the environment only
 
 
@@ -46,26 +41,8 @@ def why_unavailable(precision: str = "fp32", device: str = "") -> str | None:
     return None
 
 
-def package() -> Any:
-    """The package openvino, imported as if the one that reports to its vendor were not installed.
-
-    Otherwise importing it sends an event to Google Analytics, and leaves a number for this user in the home folder.
-    """
-    with _importing:
-        if "openvino" not in sys.modules:
-            hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _REPORTER}
-            no_such_modules: Any = dict.fromkeys((_REPORTER, *hidden))
-            sys.modules.update(no_such_modules)
-            try:
-                importlib.import_module("openvino")
-            finally:
-                del sys.modules[_REPORTER]
-                sys.modules.update(hidden)
-    return sys.modules["openvino"]
-
-
 def _has_bf16() -> bool:
-    return "BF16" in package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _hint(precision: str) -> str:
@@ -89,7 +66,7 @@ class OpenVinoSession(TakingTurns):
         }
         if options.threads:
             self._settings["INFERENCE_NUM_THREADS"] = options.threads
-        self._core: Any = package().Core()
+        self._core: Any = openvino_package().Core()
         try:
             self._model: Any = self._core.read_model(path / "model.xml")
         except RuntimeError as error:

@@ -226,10 +226,10 @@ def test_memory_does_not_grow_over_mixed_sizes(name: str, precision: str, built:
 
 _QUIETLY = """
 import sys
-from cameo.backends.openvino import package
+from cameo.openvino_package import openvino_package
 
-package().Core().read_model(sys.argv[1] + "/model.xml")
-assert package() is __import__("openvino")
+openvino_package().Core().read_model(sys.argv[1] + "/model.xml")
+assert openvino_package() is __import__("openvino")
 print(sorted(name for name in sys.modules if name.startswith("openvino_telemetry")))
 import openvino_telemetry
 """

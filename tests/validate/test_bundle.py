@@ -92,7 +92,7 @@ def test_a_broken_engine_fails_every_gate(report: Report, broken: str) -> None:
 
 
 def test_the_error_names_every_failure(report: Report) -> None:
-    with pytest.raises(GateError, match=r"test failed 6 gate\(s\): ") as error:
+    with pytest.raises(GateError, match=r"test failed 6 gates: ") as error:
         raise_if_failed(report)
     for failure in (
         "max_difference of dctnet-head/onnxruntime-swapped is",
@@ -160,7 +160,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_named_unless_all_are(tmp_pa
     found, skipped = readable([torn, photo, text])
     assert list(found) == [str(photo)]
     assert [one.name for one in skipped] == ["torn.png", "notes.jpg"]
-    with pytest.raises(PhotoError, match=r"none of 2 photo\(s\) can be read: .*torn\.png.*notes\.jpg"):
+    with pytest.raises(PhotoError, match=r"none of 2 photos can be read: .*torn\.png.*notes\.jpg"):
         readable([torn, text])
 
 
