@@ -97,8 +97,6 @@ def _check_picture(path: Path) -> None:
 
 
 def _expected(model: Model) -> str:
-    return ", ".join(
-        name + (" (optional)" if network in model.stand_ins else "")
-        for network in model.networks
-        for name in exporters.files_of(network, model).usual
-    )
+    networks = [(name, network) for network in model.networks for name in exporters.files_of(network, model).usual]
+    files = [*networks, *((file, asset) for asset, file in model.assets.items())]
+    return ", ".join(name + (" (optional)" if what in model.stand_ins else "") for name, what in files)

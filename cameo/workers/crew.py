@@ -109,9 +109,7 @@ class Crew:
     def state(self) -> State:
         """What waits, and what workers hold."""
         with self._changed:
-            return State(
-                len(self._waiting), self._forecast.wait_s(self._waiting), tuple(seat.seen() for seat in self._seats)
-            )
+            return State(len(self._waiting), self._wait_s(), tuple(seat.seen() for seat in self._seats))
 
     def close(self, patience_s: float) -> bool:
         """Take nothing more, finish what was taken, end the workers; False if patience was too short for that.
@@ -146,15 +144,9 @@ class Crew:
         if self._ending:
             raise Busy("the server is ending: try again when it is back", _LEAST_RETRY_S, ENDING)
         if all(seat.shut for seat in self._seats):
-            raise _busy(
-                "workers ended again and again, the next one is tried soon",
-                self._forecast.wait_s(self._waiting),
-                BROKEN,
-            )
+            raise _busy("workers ended again and again, the next one is tried soon", self._wait_s(), BROKEN)
         if self._ahead >= self._options.queue:
-            raise _busy(
-                f"{_inside(self._ahead)} already, as many as are let in", self._forecast.wait_s(self._waiting), FULL
-            )
+            raise _busy(f"{_inside(self._ahead)} already, as many as are let in", self._wait_s(), FULL)
         self._check_time(deadline_s, usual_s, doubt_s)
 
     def _check_time(self, left_s: float, usual_s: float, doubt_s: float) -> None:
@@ -174,6 +166,9 @@ class Crew:
                 self._waiting.append(job)
             except Busy as error:
                 self._settle(job, error)
+
+    def _wait_s(self) -> float:
+        return self._forecast.wait_s(self._waiting)
 
     def _usual_s(self, job: Job) -> float:
         return self._forecast.usual_s(job.call, job.megapixels)

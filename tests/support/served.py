@@ -155,6 +155,13 @@ def connect(port: int, sent: bytes = b"") -> socket.socket:
     return connection
 
 
+def seconds(act: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.monotonic()
+    act()
+    return time.monotonic() - started
+
+
 def hang_up() -> None:
     """Close every connection."""
     while _CLIENTS:

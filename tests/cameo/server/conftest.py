@@ -1,4 +1,4 @@
-"""A server of one model of the test's making, in this process."""
+"""A server of one model of the test's making, in this process; clients that print nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from cameo.server import PhotoServer, ServeOptions
 from cameo.workers.calls import Served
-from tests.support.served import Model, bundle_of, photo_server
+from tests.support.served import Model, bundle_of, hang_up, photo_server
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,11 @@ def cameo_log() -> Iterator[logging.Logger]:
         logging.getLogger().removeHandler(handler)
     logger.handlers[:], logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
+
+
+@pytest.fixture
+def quiet_clients(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """What clients do prints nothing."""
+    yield
+    hang_up()
+    assert capfd.readouterr().err == ""

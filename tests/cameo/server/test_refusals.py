@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from cameo.errors import EngineError, PhotoTooLarge
 from cameo.images import read_photo
 from cameo.server.refusals import Hosts
 from cameo.workers.calls import WorkOptions
-from tests.support.served import (
-    hang_up,
-    png,
-    serving,
-    wait_for,
-)
+from tests.support.served import png, seconds, serving, wait_for
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """What clients do prints nothing."""
-    yield
-    hang_up()
-    assert capfd.readouterr().err == ""
-
-
-def seconds(act: Callable[[], object]) -> float:
-    started = time.monotonic()
-    act()
-    return time.monotonic() - started
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet_clients")]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.1", "", "[::2]", "a b", "@"])

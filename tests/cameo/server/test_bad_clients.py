@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,32 +27,18 @@ from tests.support.served import (
     Running,
     ask,
     connect,
-    hang_up,
     is_closed,
     png,
     request,
+    seconds,
     serving,
     wait_for,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quiet_clients")]
 
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """What clients do prints nothing."""
-    yield
-    hang_up()
-    assert capfd.readouterr().err == ""
-
-
-def seconds(act: Callable[[], object]) -> float:
-    started = time.monotonic()
-    act()
-    return time.monotonic() - started
+ROOT = Path(__file__).parents[3]
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
